@@ -1,0 +1,51 @@
+# `make demo` and `make test` work on a fresh machine: they make their own virtual environment.
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-core test-full lint format clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer), WORKERS=$(WORKERS) (test processes), VENV=$(VENV)"
+
+setup: $(VENV)/.stamp  ## the virtual environment, with rtrl installed from this folder
+
+$(VENV)/.stamp: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("rtrl needs Python 3.11 or newer, but $(PYTHON) is %d.%d: name another one with make PYTHON=..." % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@echo "Setting up $(VENV) (a few minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install -e ".[dev]"
+	@touch $@
+
+demo: setup  ## learn a real stream online and compare with other methods
+	@$(BIN)/python -m rtrl.demo
+
+# Most of the time goes into compiling hundreds of small programs, each run once: XLA's costliest
+# passes are left out here, and are in for test-full and for all that users run.
+QUICK := JAX_DISABLE_MOST_OPTIMIZATIONS=1
+
+test: setup  ## the fast tests
+	@$(QUICK) $(PYTEST)
+
+test-core: setup  ## the essential tests only
+	@$(QUICK) $(PYTEST) -m "core and not slow"
+
+test-full: setup  ## every test, slow ones included, on new random examples, with all of XLA's optimizations
+	@HYPOTHESIS_PROFILE=explore $(PYTEST) -m ""
+
+lint: setup  ## style, formatting and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: setup  ## rewrite the files in the project's style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:  ## remove the virtual environments and caches
+	rm -rf .venv .venv312 build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,33 @@
+"""Online training of recurrent networks: one timestep in, one exact learning step out."""
+
+from rtrl import analysis as analysis
+from rtrl import cells as cells
+from rtrl import evaluate as evaluate
+from rtrl import rules as rules
+from rtrl._carry import Carry as Carry
+from rtrl._carry import init_carry as init_carry
+from rtrl._checkpoint import load as load
+from rtrl._checkpoint import save as save
+from rtrl._gradient import sequence_gradient as sequence_gradient
+from rtrl._kalman import kalman as kalman
+from rtrl._learner import LearnerState as LearnerState
+from rtrl._learner import NonFiniteError as NonFiniteError
+from rtrl._learner import OnlineLearner as OnlineLearner
+from rtrl._learner import StepOutput as StepOutput
+from rtrl._network import Block as Block
+from rtrl._network import SequenceModel as SequenceModel
+from rtrl._optimizer import paper_optimizer as paper_optimizer
+from rtrl._readout import GLU as GLU
+from rtrl._readout import Readout as Readout
+from rtrl._recur import recur as recur
+from rtrl._standardize import Standardized as Standardized
+from rtrl._standardize import StandardizedState as StandardizedState
+from rtrl._stream import StreamState as StreamState
+from rtrl._stream import close_stream as close_stream
+from rtrl._stream import open_stream as open_stream
+from rtrl.cells import Cell as Cell
+from rtrl.rules import BPTT as BPTT
+from rtrl.rules import RTRL as RTRL
+from rtrl.rules import ExactRTRL as ExactRTRL
+from rtrl.rules import Spatial as Spatial
+from rtrl.rules import Truncated as Truncated

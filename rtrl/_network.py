@@ -1,0 +1,222 @@
+"""The paper's network: encoder, residual blocks around recurrent cells, decoder."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
+
+from rtrl._carry import Carry
+from rtrl._readout import GLU, Glu, Readout, dense
+from rtrl._recur import recur
+from rtrl._validate import require
+from rtrl.cells._base import Cell
+from rtrl.rules._base import Rule
+
+Norm = Literal["pre", "post"]
+
+
+def each(function: Callable, *arrays: PyTree[Array], axes: int) -> PyTree[Array]:
+    """Apply a function of one timestep of one sample over the leading axes."""
+    for _ in range(axes):
+        function = jax.vmap(function)
+    return function(*arrays)
+
+
+class Block(eqx.Module):
+    """A residual block around a recurrent cell.
+
+    ::
+
+        z = norm(x)                         norm="pre"
+        y = readout(recur(cell, z), z)
+        y = dropout(mixer(y, dropout(activation(y))))
+        x = x + y;  x = norm(x)             norm="post"
+
+    Every part may be replaced (``eqx.tree_at``) by a callable of the same arguments, which sees
+    one timestep of one sample: ``readout(output, x)``, ``mixer(y, g)``, ``norm(x)``.
+    """
+
+    cell: Cell
+    readout: Callable
+    mixer: Callable | None
+    norm: Callable | None
+    activation: Callable = eqx.field(static=True)
+    norm_position: Norm | None = eqx.field(static=True)
+    dropout: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        cell: Cell,
+        size: int,
+        *,
+        activation: Callable = jax.nn.gelu,
+        glu: Glu | None = "full",
+        norm: Norm | None = "pre",
+        eps: float = 1e-6,
+        dropout: float = 0.0,
+        key: PRNGKeyArray,
+    ):
+        require(norm in ("pre", "post", None), "norm", "'pre', 'post' or None", norm)
+        require(0 <= dropout < 1, "dropout", "a probability in [0, 1)", dropout)
+        readout_key, mixer_key = jax.random.split(key)
+        self.cell = cell
+        self.readout = Readout(cell, size, key=readout_key)
+        self.mixer = None if glu is None else GLU(size, glu, key=mixer_key)
+        self.norm = None if norm is None else eqx.nn.LayerNorm(size, eps=eps)
+        self.activation = activation
+        self.norm_position = norm
+        self.dropout = dropout
+
+    def __call__(
+        self,
+        xs: Array,
+        carry: Carry,
+        *,
+        rule: Rule,
+        resets: Bool[Array, "time *batch"] | None = None,
+        mask: Bool[Array, "time *batch"] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Array, Carry]:
+        """Run a chunk; arguments as for `SequenceModel`."""
+        axes = xs.ndim - 1
+        keys = (None, None) if key is None else jax.random.split(key)
+        z = self._normalise("pre", xs)
+        hs, carry = recur(self.cell, z, carry, rule=rule, resets=resets, mask=mask)
+        y = each(self.readout, hs, z, axes=axes)
+        g = self._drop(self.activation(y), keys[0])
+        y = g if self.mixer is None else each(self.mixer, y, g, axes=axes)
+        return self._normalise("post", xs + self._drop(y, keys[1])), carry
+
+    def _normalise(self, position: Norm, xs: Array) -> Array:
+        if self.norm is None or self.norm_position != position:
+            return xs
+        return each(self.norm, xs, axes=xs.ndim - 1)
+
+    def _drop(self, y: Array, key: PRNGKeyArray | None) -> Array:
+        if key is None or self.dropout == 0:
+            return y
+        kept = jax.random.bernoulli(key, 1 - self.dropout, y.shape)
+        return jnp.where(kept, y / (1 - self.dropout), 0)
+
+
+class SequenceModel(eqx.Module):
+    """Dense encoder, ``depth`` residual blocks around recurrent cells, dense decoder.
+
+    The layout of the parameters, for loading a network trained elsewhere leaf by leaf with
+    ``eqx.tree_at`` (W = width, N = modules of a cell)::
+
+        encoder.weight (W, in_size)   encoder.bias (W,)
+        layers[i].cell                the cell's own fields, see its class
+        layers[i].readout.C_re, C_im  (W, N)       .D (W,)
+        layers[i].mixer.value, gate   .weight (W, W)  .bias (W,)      value: full GLU only
+        layers[i].norm                .weight (W,)    .bias (W,)
+        decoder.weight (out_size, W)  decoder.bias (out_size,)
+
+    Args:
+        in_size: features of the input; ``None`` if timesteps have no feature axis (tokens for an
+            embedding as ``encoder``).
+        out_size: features of the prediction.
+        width: W, features between the layers.
+        depth: number of blocks.
+        cell: ``(size, key) -> Cell``, called once per block with ``size = width``.
+        activation: elementwise, after the readout; GELU in its tanh form by default.
+        glu: gated linear unit, ``"full"``, ``"half1"``, ``"half2"`` (see `GLU`) or ``None``.
+        norm: layer norm before the recurrence (``"pre"``), after the skip (``"post"``), or
+            ``None``.
+        eps: epsilon of the layer norm.
+        dropout: probability of dropping a feature, in ``[0, 1)``.
+        encoder, decoder: modules to use instead of the dense ones; each sees one timestep of one
+            sample.
+        key: PRNG key of the initialisation.
+
+    Raises:
+        ValueError: a size below 1, or an argument out of its range.
+
+    Source: Zucchet et al. (2023), appendix B.1 (there ``norm="post"``; its released runs are
+    ``"pre"``).
+    """
+
+    encoder: Callable
+    layers: list[Block]
+    decoder: Callable
+    in_size: int | None = eqx.field(static=True)
+    out_size: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_size: int | None,
+        out_size: int,
+        width: int,
+        depth: int,
+        cell: Callable[[int, Any], Cell],
+        *,
+        activation: Callable = jax.nn.gelu,
+        glu: Glu | None = "full",
+        norm: Norm | None = "pre",
+        eps: float = 1e-6,
+        dropout: float = 0.0,
+        encoder: Callable | None = None,
+        decoder: Callable | None = None,
+        key: PRNGKeyArray,
+    ):
+        require(in_size is not None or encoder is not None, "in_size", "features of a timestep "
+                "(or an encoder that takes timesteps without a feature axis)", in_size)  # fmt: skip
+        for name, size in (("in_size", in_size), ("out_size", out_size), ("width", width)):
+            require(size is None or size >= 1, name, "at least 1", size)
+        require(depth >= 1, "depth", "at least 1", depth)
+        encoder_key, decoder_key, *layer_keys = jax.random.split(key, depth + 2)
+        self.in_size = in_size
+        self.out_size = out_size
+        if encoder is None:
+            assert in_size is not None
+            encoder = dense(in_size, width, key=encoder_key)
+        self.encoder = encoder
+        self.layers = []
+        for layer_key in layer_keys:
+            cell_key, block_key = jax.random.split(layer_key)
+            block = Block(
+                cell(width, cell_key), width, activation=activation, glu=glu, norm=norm, eps=eps,
+                dropout=dropout, key=block_key,
+            )  # fmt: skip
+            self.layers.append(block)
+        self.decoder = dense(width, out_size, key=decoder_key) if decoder is None else decoder
+
+    def __call__(
+        self,
+        xs: Array,
+        carry: tuple[Carry, ...],
+        *,
+        rule: Rule,
+        resets: Bool[Array, "time *batch"] | None = None,
+        mask: Bool[Array, "time *batch"] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Array, tuple[Carry, ...]]:
+        """Predict a chunk of timesteps; under ``jax.grad`` the derivative is the rule's.
+
+        Args:
+            xs: inputs, ``(time, [batch,] in_size)``.
+            carry: from `init_carry` or the last call, one per layer.
+            rule: the learning rule.
+            resets, mask: passed to `recur`.
+            key: PRNG key of the dropout; ``None`` for no dropout.
+
+        Returns the predictions, ``(time, [batch,] out_size)``, and the new carry.
+        """
+        if isinstance(self.encoder, eqx.nn.Linear) and not jnp.issubdtype(xs.dtype, jnp.floating):
+            raise ValueError(
+                f"xs: expected floating-point features for the dense encoder, got {xs.dtype}. "
+                "Convert them, or give an encoder that takes integers (such as eqx.nn.Embedding)."
+            )
+        axes = xs.ndim - (self.in_size is not None)
+        keys = [None] * len(self.layers) if key is None else jax.random.split(key, len(self.layers))
+        xs = each(self.encoder, xs, axes=axes)
+        after = []
+        for layer, layer_carry, layer_key in zip(self.layers, carry, keys, strict=True):
+            xs, layer_carry = layer(
+                xs, layer_carry, rule=rule, resets=resets, mask=mask, key=layer_key
+            )
+            after.append(layer_carry)
+        return each(self.decoder, xs, axes=axes), tuple(after)

@@ -1,0 +1,246 @@
+"""The recurrence: a chunk of timesteps of one cell, whose derivative is the rule's."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+from rtrl import _trace
+from rtrl._carry import Carry
+from rtrl._modules import Modules, Partials
+from rtrl._validate import require
+from rtrl.cells._base import Cell
+from rtrl.rules._base import LocalRule, Rule, check_rule
+
+
+def recur(
+    cell: Cell,
+    xs: Float[Array, "time *batch H"],
+    carry: Carry,
+    *,
+    rule: Rule,
+    resets: Bool[Array, "time *batch"] | None = None,
+    mask: Bool[Array, "time *batch"] | None = None,
+) -> tuple[PyTree[Array], Carry]:
+    """Advance a cell over a chunk of timesteps; under ``jax.grad`` its derivative is the rule's.
+
+    ::
+
+        h_t = update(h_{t-1}, W x_t),   output(h_t) for every timestep
+
+    Under an online rule (`RTRL`, `Truncated`, `Spatial`) the gradient of the cell's parameters
+    holds all credit that the rule's trace carries into this chunk, and no derivative passes
+    through the carry. Under `BPTT` the recurrence is ordinary differentiable code.
+
+    Args:
+        cell: the cell.
+        xs: inputs, ``(time, [batch,] H)``, real.
+        carry: from `init_carry` or the last call.
+        rule: the learning rule, the one that ``carry`` was made for.
+        resets: true where a new sequence begins: the state before that timestep is ``initial()``.
+        mask: false where the timestep did not happen: the state stays as it was, nothing is
+            learned. Default: all happen.
+
+    Returns:
+        The outputs, leaves ``(time, [batch,] N)``, and the new carry.
+
+    Raises:
+        ValueError: an argument's shape does not fit the cell or the carry.
+    """
+    check_rule(rule)
+    modules = Modules(cell)
+    batched = _check_shapes(modules, xs, carry, rule, resets, mask)
+    if not batched:  # the engine always has a batch axis
+        carry = jax.tree.map(lambda a: a[None], carry)
+        xs, resets, mask = jax.tree.map(lambda a: a[:, None], (xs, resets, mask))
+    if isinstance(rule, LocalRule):
+        hs, carry = _run_local(modules, rule, xs, carry, resets, mask)
+    else:
+        hs, carry = _run_differentiable(modules, xs, carry, resets, mask)
+    outputs = jax.vmap(jax.vmap(cell.output))(modules.unstack(hs))
+    if not batched:
+        outputs = jax.tree.map(lambda a: a[:, 0], outputs)
+        carry = jax.tree.map(lambda a: a[0], carry)
+    return outputs, carry
+
+
+def _check_shapes(modules, xs, carry, rule, resets, mask) -> bool:
+    weights = [w for w in modules.weights() if w is not None]
+    size = weights[0].shape[1] if weights else modules.initial.shape[1]
+    name = type(modules.cell).__name__
+    require(isinstance(carry, Carry), "carry", "a Carry from init_carry(cell, rule)", carry)
+    batch = jax.tree.leaves(carry.state)[0].shape[:-1]
+    expected = ", ".join(("time", *map(str, batch), str(size)))
+    require(
+        jnp.ndim(xs) == 2 + len(batch) and xs.shape[1:] == (*batch, size),
+        "xs",
+        f"({expected}) for this {name} and carry",
+        jnp.shape(xs),
+    )
+    require(jnp.isrealobj(xs), "xs", "real inputs", xs.dtype)
+    require(xs.shape[0] >= 1, "xs", "at least one timestep", xs.shape)
+    if isinstance(rule, LocalRule):
+        fits = isinstance(carry.trace, _trace.Trace if rule.keeps_trace else type(None))
+        require(
+            fits,
+            "carry",
+            f"one made by init_carry for the rule {type(rule).__name__}",
+            "a carry without a trace" if carry.trace is None else "a carry with a trace",
+        )
+    for argument, flags in (("resets", resets), ("mask", mask)):
+        if flags is not None:
+            expected = f"{xs.shape[:-1]} like xs without its last axis"
+            require(jnp.shape(flags) == xs.shape[:-1], argument, expected, jnp.shape(flags))
+    return bool(batch)
+
+
+def _project(modules: Modules, xs: Float[Array, "K B H"]) -> tuple[Array, ...]:
+    """``u = W x`` for every projection, batch and time in one GEMM."""
+    return tuple(
+        xs if w is None else _trace.outer_sum("nh,kbh->kbn", w, xs) for w in modules.weights()
+    )
+
+
+def _run_differentiable(modules: Modules, xs, carry, resets, mask):
+    """The recurrence as ordinary differentiable code."""
+
+    def step(h, inputs):
+        u, reset, present = inputs
+        before = h if reset is None else jnp.where(reset[:, None, None], modules.initial, h)
+        after = jax.vmap(modules.update)(before, u)
+        h = after if present is None else jnp.where(present[:, None, None], after, before)
+        return h, h
+
+    h = modules.stack(carry.state)
+    h, hs = jax.lax.scan(step, h, (_project(modules, xs), resets, mask))
+    return hs, Carry(modules.unstack(h), carry.trace)
+
+
+def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
+    """The recurrence with the rule's own derivative.
+
+    Forward: states, one-step derivatives, advanced trace. Backward: the local phase.
+    """
+
+    def forward(leaves, xs, carry):
+        m = Modules(modules.with_leaves(leaves))
+        u = _project(m, xs)
+        h0 = m.stack(carry.state)
+        before, hs = _states(m, h0, u, resets, mask)
+        partials = _partials(m, rule, before, u, resets, mask)
+        trace = carry.trace and _trace.advance(carry.trace, partials, xs)
+        # After a single timestep the new trace tells all; the old one would need a copy.
+        needed = trace if xs.shape[0] == 1 else carry.trace
+        return (hs, Carry(m.unstack(hs[-1]), trace)), (leaves, xs, needed, partials)
+
+    def backward(residuals, cotangents):
+        leaves, xs, trace, partials = residuals
+        m = Modules(modules.with_leaves(leaves))
+        delta, _ = cotangents  # no error comes back through the carry
+        if trace is None:
+            errors, gradients = delta, _trace.within_chunk(partials, xs, delta)
+        elif xs.shape[0] == 1:
+            errors, gradients = delta, _trace.read(trace, delta[0])
+        else:
+            errors, boundary = _trace.temporal_errors(delta, partials.D)
+            within = _trace.within_chunk(partials, xs, errors)
+            within = (m.where_weights(within[0]), within[1])
+            gradients = jax.tree.map(jnp.add, within, _trace.read(trace, boundary))
+        below = errors if rule.chunk_errors else delta
+        return _to_leaves(m, *gradients), _to_inputs(m, partials.J, below), None
+
+    run = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
+    run.defvjp(forward, backward)
+    return run(modules.leaves, xs, jax.lax.stop_gradient(carry))
+
+
+def _states(m: Modules, h0, u, resets, mask) -> tuple[Array, Array]:
+    """The states before and after every timestep, ``(K, B, d, N)`` each."""
+
+    def restart(h, reset):
+        return h if reset is None else jnp.where(reset[..., None, None], m.initial, h)
+
+    def keep(after, before, present):
+        return after if present is None else jnp.where(present[..., None, None], after, before)
+
+    if m.affine:  # all that does not depend on the state is done for all timesteps at once
+        drive = jax.vmap(jax.vmap(lambda u: m.update(jnp.zeros_like(m.initial), u)))(u)
+        decay = m.per_timestep(m.decay, jnp.zeros_like(drive), u)
+        steady = decay.shape[0] == 1
+
+        def advance_affine(h, inputs):
+            drive, decay_k = inputs
+            return _trace.apply(decay[0] if steady else decay_k, h) + drive
+
+        advance, inputs = advance_affine, (drive, None if steady else decay)
+    else:
+        advance, inputs = jax.vmap(lambda h, u: m.update(h, u)), u
+
+    def step(h, step_inputs):
+        inputs, reset, present = step_inputs
+        before = restart(h, reset)
+        after = keep(advance(before, inputs), before, present)
+        return after, after
+
+    if u[0].shape[0] == 1:
+        _, h1 = step(h0, jax.tree.map(lambda a: a[0], (inputs, resets, mask)))
+        hs = h1[None]
+    else:
+        _, hs = jax.lax.scan(step, h0, (inputs, resets, mask))
+    before = restart(jnp.concatenate([h0[None], hs[:-1]]), resets)
+    return before, hs
+
+
+def _partials(m: Modules, rule: LocalRule, before, u, resets, mask) -> Partials:
+    """The one-step derivatives that the rule's trace is made of."""
+    around = before if rule.sees_state or not m.affine else jnp.zeros_like(before)
+    D = m.per_timestep(m.decay, before, u)
+    J = [m.per_timestep(lambda h, u, p=p: m.input_gain(h, u, p), around, u) for p in range(len(u))]
+    E = {
+        m.names[i]: m.per_timestep(lambda h, u, i=i: m.immediate(h, u, i), around, u)
+        for i in m.module_leaves
+    }
+    if resets is not None:
+        D = jnp.where(resets[..., None, None, None], 0, D)
+    if mask is not None:  # a timestep that did not happen: the state is handed on
+        stay = _trace.identity(D.shape[2], D.dtype)
+        if resets is not None:
+            stay = jnp.where(resets[..., None, None, None], 0, stay)
+        D = jnp.where(mask[..., None, None, None], D, stay)
+        J = [jnp.where(mask[..., None, None], j, 0) for j in J]
+        E = {name: jnp.where(mask[..., None, None], e, 0) for name, e in E.items()}
+    return Partials(D, tuple(J), E)
+
+
+def _to_leaves(m: Modules, to_weights, to_modules) -> list[Array]:
+    """Gradients of the cell's leaves from those of its weights and module parameters."""
+
+    def fit(g, like):  # a parameter that modules share gets the sum of their gradients
+        g = g if g.shape == like.shape else g.sum(0, keepdims=like.ndim == 2).reshape(like.shape)
+        return g if jnp.iscomplexobj(like) else jnp.real(g)
+
+    weights = m.weights()
+    to_weights = tuple(
+        None if w is None else fit(g, w) for g, w in zip(to_weights, weights, strict=True)
+    )
+    gradients = m.pull_back_weights(to_weights)
+    for i in m.module_leaves:
+        gradients[i] = gradients[i] + fit(to_modules[m.names[i]], m.leaves[i])
+    return gradients
+
+
+def _to_inputs(m: Modules, J, errors) -> Float[Array, "K B H"]:
+    """The error of the inputs: through the projections, ``x <- W^T J^T delta``."""
+    total = jnp.zeros((), m.initial.real.dtype)
+    for j, w in zip(J, m.weights(), strict=True):
+        to_u = (j * errors).sum(2)
+        if w is None:
+            total = total + jnp.real(to_u)
+            continue
+        if w.shape[0] == 1:
+            to_u = to_u.sum(-1, keepdims=True)
+        if jnp.iscomplexobj(w):
+            total = total + jnp.einsum("kbn,nh->kbh", to_u.real, w.real)
+            total = total - jnp.einsum("kbn,nh->kbh", to_u.imag, w.imag)
+        else:
+            total = total + jnp.einsum("kbn,nh->kbh", jnp.real(to_u), w)
+    return total

@@ -1,0 +1,184 @@
+"""The trace: how it advances over a chunk, and the gradient it gives.
+
+The local phase of the learning step. For a chunk of K timesteps with parameters held fixed,
+one-step derivatives D, J, E and errors delta:
+
+    e_K = delta_K,   e_k = delta_k + D_{k+1}^T e_{k+1},   a_0 = D_1^T e_1
+    P_K = 1,         P_{k-1} = P_k D_k
+
+    grad W     = sum_k (J_k e_k) x_k^T + a_0 * s^W_0
+    grad theta = sum_k E_k e_k         + a_0 * s^theta_0
+    s^W_K      = P_0 s^W_0     + sum_k (P_k J_k) x_k^T
+    s^theta_K  = P_0 s^theta_0 + sum_k P_k E_k
+
+Axes: K timesteps, B samples, d numbers per module, N modules, H inputs. Complex errors follow
+JAX's convention, dl = Re(delta dh). Nothing divides by D, so a reset is D = 0.
+
+Source: Zucchet et al. (2023), equations B.5-B.10, summed over a chunk.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Inexact
+
+from rtrl._modules import Partials
+
+
+class Trace(eqx.Module):
+    """Sensitivity of a layer's state to its own parameters.
+
+    Attributes:
+        projections: dh/dW for every projection weight, ``([B,] d, N, H)``; ``None`` where there is
+            no weight.
+        modules: dh/dtheta for every module parameter by name, ``([B,] d, N)``.
+    """
+
+    projections: tuple[Inexact[Array, "*B d N H"] | None, ...]
+    modules: dict[str, Inexact[Array, "*B d N"]]
+
+
+def apply(matrix: Array, vector: Array) -> Array:
+    """Multiply module by module: ``(..., d, d, N)`` with ``(..., d, N)``."""
+    if matrix.shape[-2] == 1:
+        return matrix[..., 0, :] * vector
+    return (matrix * vector[..., None, :, :]).sum(-2)
+
+
+def apply_transposed(matrix: Array, vector: Array) -> Array:
+    """Multiply module by module with the transposed matrix: how errors travel."""
+    if matrix.shape[-2] == 1:
+        return matrix[..., 0, :] * vector
+    return (matrix * vector[..., :, None, :]).sum(-3)
+
+
+def compose(left: Array, right: Array) -> Array:
+    """Multiply two ``(..., d, d, N)`` matrices module by module."""
+    if left.shape[-2] == 1:
+        return left * right
+    return (left[..., :, :, None, :] * right[..., None, :, :, :]).sum(-3)
+
+
+def identity(d: int, dtype) -> Array:
+    return jnp.eye(d, dtype=dtype)[:, :, None]
+
+
+def suffix_products(D: Inexact[Array, "k b d d N"], length: int) -> tuple[Array, Array]:
+    """All ``P_1 .. P_K`` and ``P_0``; D has K timesteps or one value for all of them."""
+    last = jnp.broadcast_to(identity(D.shape[2], D.dtype), D.shape[1:])
+    if length == 1:
+        return last[None], D[0]
+    if D.shape[0] == 1:
+        first, products = jax.lax.scan(
+            lambda P, _: (compose(P, D[0]), P), last, None, length=length, reverse=True
+        )
+    else:
+        first, products = jax.lax.scan(lambda P, d: (compose(P, d), P), last, D, reverse=True)
+    return products, first
+
+
+def temporal_errors(delta: Inexact[Array, "K B d N"], D: Array) -> tuple[Array, Array]:
+    """Errors accumulated backwards through the chunk: all ``e_k``, and ``a_0``."""
+    if delta.shape[0] == 1:
+        return delta, apply_transposed(D[0], delta[0])
+    zero = jnp.zeros_like(delta[0])
+
+    def back(later, step):
+        delta_k, D_k = step
+        e = delta_k + later
+        return apply_transposed(D_k, e), e
+
+    if D.shape[0] == 1:
+        first, errors = jax.lax.scan(
+            lambda later, delta_k: back(later, (delta_k, D[0])), zero, delta, reverse=True
+        )
+    else:
+        first, errors = jax.lax.scan(back, zero, (delta, D), reverse=True)
+    return errors, first
+
+
+def advance(trace: Trace, partials: Partials, xs: Float[Array, "K B H"]) -> Trace:
+    """Advance the trace over a chunk."""
+    length = xs.shape[0]
+    P, P0 = suffix_products(partials.D, length)
+
+    def projection(s, J):
+        if s is None:
+            return None
+        drive = apply(P, J)
+        if length == 1:  # elementwise, so that it fuses into one pass over the trace
+            new = drive[0][..., None] * xs[0][:, None, None, :]
+        elif drive.shape[1] == 1:  # the same for every sample: one GEMM
+            drive = jnp.broadcast_to(drive, (length, *drive.shape[1:]))
+            new = outer_sum("kin,kbh->binh", drive[:, 0], xs)
+        else:
+            drive = jnp.broadcast_to(drive, (length, *drive.shape[1:]))
+            new = outer_sum("kbin,kbh->binh", drive, xs)
+        return decayed(P0, s) + new
+
+    def module(s, E):
+        return apply(P0, s) + apply(P, E).sum(0)
+
+    return Trace(
+        tuple(projection(s, J) for s, J in zip(trace.projections, partials.J, strict=True)),
+        {name: module(trace.modules[name], E) for name, E in partials.E.items()},
+    )
+
+
+def decayed(P0: Array, s: Array) -> Array:
+    """``P_0 s``: every input column of the trace decays alike."""
+    if s.shape[1] == 1:
+        return P0[:, 0, :, :, None] * s
+    return (P0[..., None] * s[:, None]).sum(2)
+
+
+Gradients = tuple[tuple[Array | None, ...], dict[str, Array]]
+
+
+def read(trace: Trace, errors: Inexact[Array, "B d N"]) -> Gradients:
+    """Gradients ``sum over the batch of error * s``: of the projection weights ``(N, H)``, and of
+    the module parameters ``(N,)``."""
+
+    def projection(s):
+        samples = (errors.reshape(-1, errors.shape[-1]), s.reshape(-1, *s.shape[2:]))
+        if len(samples[0]) == 1:
+            return samples[0][0, :, None] * samples[1][0]
+        return jax.lax.platform_dependent(*samples, cpu=_weighted_sum_cpu, default=_weighted_sum)
+
+    return (
+        tuple(None if s is None else projection(s) for s in trace.projections),
+        {name: (errors * s).sum((0, 1)) for name, s in trace.modules.items()},
+    )
+
+
+def _weighted_sum(weights: Inexact[Array, "B N"], s: Inexact[Array, "B N H"]) -> Array:
+    return (weights[..., None] * s).sum(0)
+
+
+def _weighted_sum_cpu(weights: Inexact[Array, "B N"], s: Inexact[Array, "B N H"]) -> Array:
+    """The same sum, seven times faster there: XLA's reduction over a leading axis does not
+    vectorise where it has to make complex weights on the way; a loop of whole rows does."""
+
+    def add(total, sample):
+        w, s = sample
+        return total + w[:, None] * s, None
+
+    total = jnp.zeros(s.shape[1:], jnp.result_type(weights, s))
+    return jax.lax.scan(add, total, (weights, s), unroll=2)[0]
+
+
+def within_chunk(
+    partials: Partials, xs: Float[Array, "K B H"], errors: Inexact[Array, "K B d N"]
+) -> Gradients:
+    """The same gradients, of what happens inside a chunk with errors ``e_k``."""
+    return (
+        tuple(outer_sum("kbn,kbh->nh", (J * errors).sum(2), xs) for J in partials.J),
+        {name: (E * errors).sum((0, 1, 2)) for name, E in partials.E.items()},
+    )
+
+
+def outer_sum(subscripts: str, a: Inexact[Array, "..."], x: Float[Array, "..."]) -> Array:
+    """``einsum`` of a possibly complex and a real array, in real arithmetic."""
+    if not jnp.iscomplexobj(a):
+        return jnp.einsum(subscripts, a, x)
+    return jax.lax.complex(jnp.einsum(subscripts, a.real, x), jnp.einsum(subscripts, a.imag, x))

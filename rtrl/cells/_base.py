@@ -1,0 +1,76 @@
+"""The cell contract: what a layer of independent recurrent modules has to say about itself."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+
+class Cell(eqx.Module):
+    """A layer of ``N`` independent recurrent modules.
+
+    Module ``i`` has a small state ``h_i`` (one or a few numbers) and sees its input only through
+    linear projections ``u = W x``::
+
+        h_t = update(h_{t-1}, u_t)        elementwise: no module sees another module's state
+
+    A subclass writes ``project`` and ``update``; traces, gradients and checks follow from these.
+    Array fields that ``project`` uses are projection parameters; the floating-point ones that
+    ``update`` uses are module parameters, of shape ``(N,)`` or ``()`` (one number shared by all
+    modules). Every field is real: a complex parameter is a pair of real fields, because optimizers
+    mishandle complex ones. Readouts live outside the cell.
+
+    Source: Zucchet et al., "Online learning of long-range dependencies" (2023), section 3.1.
+    """
+
+    @abc.abstractmethod
+    def project(self) -> Array | None | tuple[Array | None, ...]:
+        """Name the input projections.
+
+        Returns an ``(N, H)`` weight, a ``(1, H)`` row whose product all modules share, ``None``
+        where ``x`` itself (then ``H = N``) drives the modules, or a tuple of these.
+        """
+
+    @abc.abstractmethod
+    def update(self, h: PyTree[Array], u: PyTree[Array]) -> PyTree[Array]:
+        """Advance the state by one timestep, elementwise over modules.
+
+        Args:
+            h: the state, structured like ``initial()``: leaves of shape ``(N,)``.
+            u: the projected input, ``(N,)`` (``(1,)`` for a shared row), a tuple if ``project``
+                returns one.
+
+        Returns the new state, same structure, shapes and dtypes as ``h``.
+        """
+
+    def initial(self) -> PyTree[Array]:
+        """Give the state before the first timestep: zeros of shape ``(N,)`` by default."""
+        weights = [w for w in as_tuple(self.project()) if w is not None]
+        leaves = jax.tree.leaves(eqx.filter(self, eqx.is_inexact_array))
+        sizes = {w.shape[0] for w in weights if w.ndim == 2 and w.shape[0] != 1}
+        sizes = sizes or {leaf.shape[0] for leaf in leaves if leaf.ndim == 1}
+        if len(sizes) != 1:
+            raise ValueError(
+                f"{type(self).__name__}: the number of modules is not clear from the parameters "
+                f"(candidates: {sorted(sizes)}); override initial()."
+            )
+        return jnp.zeros(sizes.pop(), jnp.result_type(*(weights or leaves)))
+
+    def output(self, h: PyTree[Array]) -> PyTree[Array]:
+        """Give what the rest of the network sees of the state: by default all of it."""
+        return h
+
+
+def as_tuple(projections: Array | None | tuple[Array | None, ...]) -> tuple[Array | None, ...]:
+    return projections if isinstance(projections, tuple) else (projections,)
+
+
+def is_cell(node: object) -> bool:
+    return isinstance(node, Cell)
+
+
+def cells_of(tree: PyTree) -> list[Cell]:
+    """List every cell in a pytree, in the order of its leaves."""
+    return [node for node in jax.tree.leaves(tree, is_leaf=is_cell) if is_cell(node)]

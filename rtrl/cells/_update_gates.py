@@ -1,0 +1,155 @@
+"""A leaky tanh recurrence under three kinds of gate: constant, shared, one per neuron."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from rtrl._validate import require
+from rtrl.cells._base import Cell
+from rtrl.cells._initial import check_sizes, hold, log_uniform, weight
+
+
+class ConstGate(Cell):
+    """Leaky tanh neurons, one fixed rate for all of them.
+
+    ::
+
+        h_t = (1 - s) * h_{t-1} + s * tanh(W x_t + w * h_{t-1})
+
+    The recurrent weight is one number per neuron: no neuron sees another's state.
+
+    Initialisation: W normal with variance ``1 / H``, w standard normal.
+
+    Args:
+        in_size: H, features of the input.
+        hidden_size: N, modules; the state is ``(N,)`` real.
+        gate: s, fixed, ``0 < s <= 1``; a neuron forgets over about ``1 / s`` timesteps.
+        key: PRNG key of the initialisation.
+
+    Raises:
+        ValueError: a size below 1, or a gate out of range.
+
+    Source: arXiv 2512.05790, "ConstGate", with diagonal recurrent weights.
+    """
+
+    W: Float[Array, "N H"]
+    w: Float[Array, " N"]
+    gate: float = eqx.field(static=True)
+
+    def __init__(self, in_size: int, hidden_size: int, *, gate: float = 0.1, key: PRNGKeyArray):
+        require(0 < gate <= 1, "gate", "a rate in (0, 1]", gate)
+        W_key, w_key = jax.random.split(key)
+        self.W = weight(in_size, hidden_size, key=W_key)
+        self.w = jax.random.normal(w_key, (hidden_size,))
+        self.gate = gate
+
+    def project(self) -> Float[Array, "N H"]:
+        return self.W
+
+    def update(self, h: Float[Array, " N"], u: Float[Array, " N"]) -> Float[Array, " N"]:
+        return (1 - self.gate) * h + self.gate * jnp.tanh(u + self.w * h)
+
+
+class SharedGate(Cell):
+    """Leaky tanh neurons, one rate for all of them that the input decides.
+
+    ::
+
+        s_t = sigmoid(w_s . x_t + b_s)
+        h_t = (1 - s_t) * h_{t-1} + s_t * tanh(W x_t + w * h_{t-1})
+
+    The paper's gate also sees every neuron's state, ``v . h_{t-1}``: then no two neurons would be
+    independent and one number per parameter would not be exact. It is left out.
+
+    Initialisation: ``1 - sigmoid(b_s) = exp(-1 / tau)``; w_s and W normal with variance ``1 / H``,
+    w standard normal.
+
+    Args:
+        in_size: H, features of the input.
+        hidden_size: N, modules; the state is ``(N,)`` real.
+        tau: the initial time constant of all neurons, timesteps, positive.
+        key: PRNG key of the initialisation.
+
+    Raises:
+        ValueError: a size below 1, or a time constant out of range.
+
+    Source: arXiv 2512.05790, "SharedGate", gated by the input alone, with diagonal recurrent
+    weights.
+    """
+
+    w_s: Float[Array, "1 H"]
+    b_s: Float[Array, ""]
+    W: Float[Array, "N H"]
+    w: Float[Array, " N"]
+
+    def __init__(self, in_size: int, hidden_size: int, *, tau: float = 10.0, key: PRNGKeyArray):
+        check_sizes(in_size, hidden_size)
+        require(tau > 0, "tau", "a positive number of timesteps", tau)
+        s_key, W_key, w_key = jax.random.split(key, 3)
+        self.w_s = weight(in_size, 1, key=s_key)
+        self.b_s = -hold(jnp.log(jnp.asarray(float(tau))))
+        self.W = weight(in_size, hidden_size, key=W_key)
+        self.w = jax.random.normal(w_key, (hidden_size,))
+
+    def project(self) -> tuple[Float[Array, "1 H"], Float[Array, "N H"]]:
+        return self.w_s, self.W
+
+    def update(self, h: Float[Array, " N"], u: tuple[Array, Array]) -> Float[Array, " N"]:
+        s = jax.nn.sigmoid(u[0] + self.b_s)
+        return (1 - s) * h + s * jnp.tanh(u[1] + self.w * h)
+
+
+class DiagGate(Cell):
+    """Leaky tanh neurons, each with a rate that the input and its own state decide.
+
+    ::
+
+        s_t = sigmoid(W_s x_t + w_s * h_{t-1} + b_s)
+        h_t = (1 - s_t) * h_{t-1} + s_t * tanh(W x_t + w * h_{t-1})
+
+    Recurrent weights are one number per neuron: no neuron sees another's state.
+
+    Initialisation: ``1 - sigmoid(b_s) = exp(-1 / tau)``, tau log-uniform in ``[tau_min, tau_max]``
+    (timesteps); W_s and W normal with variance ``1 / H``, w_s and w standard normal.
+
+    Args:
+        in_size: H, features of the input.
+        hidden_size: N, modules; the state is ``(N,)`` real.
+        tau_min, tau_max: bounds on the initial time constants, timesteps,
+            ``0 < tau_min <= tau_max``.
+        key: PRNG key of the initialisation.
+
+    Raises:
+        ValueError: a size below 1, or bounds out of range.
+
+    Source: arXiv 2512.05790, "DiagGate", with diagonal recurrent weights.
+    """
+
+    W_s: Float[Array, "N H"]
+    w_s: Float[Array, " N"]
+    b_s: Float[Array, " N"]
+    W: Float[Array, "N H"]
+    w: Float[Array, " N"]
+
+    def __init__(
+        self,
+        in_size: int,
+        hidden_size: int,
+        *,
+        tau_min: float = 1.0,
+        tau_max: float = 100.0,
+        key: PRNGKeyArray,
+    ):
+        s_key, W_key, w_key, tau_key = jax.random.split(key, 4)
+        self.W_s = weight(in_size, hidden_size, key=s_key)
+        self.W = weight(in_size, hidden_size, key=W_key)
+        self.w_s, self.w = jax.random.normal(w_key, (2, hidden_size))
+        self.b_s = -hold(log_uniform(tau_min, tau_max, hidden_size, key=tau_key))
+
+    def project(self) -> tuple[Float[Array, "N H"], Float[Array, "N H"]]:
+        return self.W_s, self.W
+
+    def update(self, h: Float[Array, " N"], u: tuple[Array, Array]) -> Float[Array, " N"]:
+        s = jax.nn.sigmoid(u[0] + self.w_s * h + self.b_s)
+        return (1 - s) * h + s * jnp.tanh(u[1] + self.w * h)

@@ -1,0 +1,23 @@
+"""Spatial backpropagation."""
+
+from typing import ClassVar
+
+from rtrl.rules._base import LocalRule
+
+
+class Spatial(LocalRule):
+    """Spatial backpropagation: the recurrent term counts as a constant of the timestep.
+
+    ::
+
+        s_t = E(0, u_t)    where D does not depend on the state, as in the LRU;  E_t otherwise
+
+    Parameters of the decay learn nothing in a linear cell. Where D depends on the state there is
+    no recurrent term to split off, and the rule equals `Truncated`. Memory: none. Time: that of a
+    memoryless network. Bias: all credit through the recurrence is lost.
+
+    Source: Zucchet et al. (2023), section 4.1 ("spatial").
+    """
+
+    keeps_trace: ClassVar[bool] = False
+    sees_state: ClassVar[bool] = False

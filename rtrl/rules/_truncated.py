@@ -1,0 +1,23 @@
+"""One-step truncation."""
+
+from typing import ClassVar
+
+from rtrl.rules._base import LocalRule
+
+
+class Truncated(LocalRule):
+    """Online learning without a trace: the gradient of one update of the state.
+
+    ::
+
+        s_t = E_t    with h_{t-1} an input of the timestep like any other
+
+    Carries no trace, so it learns how the present input and the state it finds make the present
+    state, never what to remember. Memory: none. Time: that of a forward and backward pass of a
+    memoryless network. Bias: all credit older than one timestep is lost.
+
+    Source: Zucchet et al. (2023), section 4.1 ("1-step truncated").
+    """
+
+    keeps_trace: ClassVar[bool] = False
+    sees_state: ClassVar[bool] = True

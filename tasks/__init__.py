@@ -1,0 +1,34 @@
+"""Tasks to learn online: NumPy arrays out, time leading, seeded, floors in the docstrings."""
+
+from rtrl.tasks import baselines as baselines
+from rtrl.tasks._adding import adding as adding
+from rtrl.tasks._copying import copying as copying
+from rtrl.tasks._copying import copying_loss as copying_loss
+from rtrl.tasks._csv_columns import Problem as Problem
+from rtrl.tasks._csv_stream import CsvStream as CsvStream
+from rtrl.tasks._csv_stream import csv as csv
+from rtrl.tasks._data import Sequences as Sequences
+from rtrl.tasks._data import Stream as Stream
+from rtrl.tasks._data import endless as endless
+from rtrl.tasks._data import forecast as forecast
+from rtrl.tasks._delayed_match import delayed_match as delayed_match
+from rtrl.tasks._digits import digits as digits
+from rtrl.tasks._examples import Examples as Examples
+from rtrl.tasks._examples import Split as Split
+from rtrl.tasks._examples import sequence_accuracy as sequence_accuracy
+from rtrl.tasks._henon import henon as henon
+from rtrl.tasks._imdb import imdb as imdb
+from rtrl.tasks._japanese_vowels import japanese_vowels as japanese_vowels
+from rtrl.tasks._lag_regression import lag_regression as lag_regression
+from rtrl.tasks._listops import listops as listops
+from rtrl.tasks._lorenz import lorenz as lorenz
+from rtrl.tasks._mackey_glass import mackey_glass as mackey_glass
+from rtrl.tasks._modular_sum import modular_sum as modular_sum
+from rtrl.tasks._parity import parity as parity
+from rtrl.tasks._santafe import santafe as santafe
+from rtrl.tasks._scifar import scifar as scifar
+from rtrl.tasks._shd import shd as shd
+from rtrl.tasks._smnist import psmnist as psmnist
+from rtrl.tasks._smnist import smnist as smnist
+from rtrl.tasks._summary import Task as Task
+from rtrl.tasks._summary import summary as summary

@@ -1,0 +1,35 @@
+"""Test configuration: CPU, and both precisions in one process."""
+
+import os
+
+import jax
+import pytest
+from hypothesis import settings
+
+jax.config.update("jax_platforms", "cpu")
+
+# The default run draws the same examples every time; `make test-full` draws new ones.
+settings.register_profile("repeat", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_compiled_programs():
+    """Hundreds of compiled programs would take gigabytes."""
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Run a test in the precision that users run, and in the one that oracles need."""
+    with jax.enable_x64(request.param == "float64"):
+        yield request.param
+
+
+@pytest.fixture
+def float64():
+    """Run a test in double precision."""
+    with jax.enable_x64(True):
+        yield
