@@ -1,0 +1,57 @@
+"""What rules with a trace of one number per parameter share."""
+
+import abc
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from rtrl import _trace
+from rtrl._modules import Modules, Partials
+from rtrl._trace import Gradients, Trace
+from rtrl.rules._base import ErrorPath, LocalRule, check_errors
+
+
+class DiagonalRule(LocalRule):
+    """A rule whose trace decays module by module, ``s_t = D_t s_{t-1} + immediate``.
+
+    A rule says what D is (`decay`). ``errors`` is the path of errors to the layers below:
+    ``"timestep"``, through the same timestep only, or ``"chunk"``, also back in time inside a
+    chunk.
+    """
+
+    errors: ErrorPath = "chunk"
+
+    trace_type: ClassVar[type] = Trace
+
+    def __check_init__(self):
+        check_errors(self.errors)
+
+    @abc.abstractmethod
+    def decay(self, partials: Partials) -> Array:
+        """Give D, ``(..., d, d, N)``."""
+
+    def local(
+        self, trace: Trace, partials: Partials, deltas: Array
+    ) -> tuple[Gradients, Trace, Array]:
+        partials = partials._replace(D=self.decay(partials))
+        gradients, trace, errors = _trace.with_trace(trace, partials, deltas)
+        return gradients, trace, errors if self.errors == "chunk" else deltas
+
+    def label(self, chunk: int | None = None) -> str:
+        name = type(self).__name__
+        return name if chunk == 1 else f"{name}, {self.errors} errors"
+
+    def init_trace(self, cell: Any, parameters: int, batch_size: int | None) -> Trace:
+        modules = Modules(cell)
+        batch = () if batch_size is None else (batch_size,)
+        d, n = modules.initial.shape
+
+        def zeros(*shape: int) -> Array:
+            return jnp.zeros((*batch, d, n, *shape), modules.dtype)
+
+        weights = (*modules.weights(), *modules.recurrent())
+        return Trace(
+            tuple(None if w is None else zeros(w.shape[1]) for w in weights),
+            {modules.names[i]: zeros() for i in modules.module_leaves},
+        )
