@@ -484,7 +484,10 @@ def _restart(model, carry, mask):
     def restart(cell, carry):
         fresh = Carry(
             jax.tree.map(lambda h0, h: jnp.broadcast_to(h0, h.shape), cell.initial(), carry.state),
-            jax.tree.map(jnp.zeros_like, carry.trace),
+            # What is not a sensitivity, such as the key of a random rule, goes on.
+            jax.tree.map(
+                lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, carry.trace
+            ),
         )
         if mask is None:
             return fresh

@@ -1,7 +1,7 @@
 """The paper's network: encoder, residual blocks around recurrent cells, decoder."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -138,6 +138,9 @@ class SequenceModel(eqx.Module):
     Source: Zucchet et al. (2023), appendix B.1 (there ``norm="post"``; its released runs are
     ``"pre"``).
     """
+
+    #: It runs every cell once per call, so that traces may advance in the backward pass.
+    recurs_once: ClassVar[bool] = True
 
     encoder: Callable
     layers: list[Block]
