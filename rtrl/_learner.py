@@ -12,6 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from rtrl import _inputs
+from rtrl._branch import branch
 from rtrl._carry import Carry, init_carry, is_carry
 from rtrl._gradient import Loss, chunk_gradient, over_chunks
 from rtrl._inputs import Chunk
@@ -435,10 +436,12 @@ def _optimize(learner, params, opt_state, grads):
 def _update(learner, state, grads, go: Bool[Array, ""]) -> tuple[PyTree, PyTree]:
     """Update the parameters, or leave everything as it was."""
     params, static = eqx.partition(state.model, eqx.is_inexact_array)
-    after = _optimize(learner, params, state.opt_state, grads)
-    params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(go, new, old), after, (params, state.opt_state)
-    )
+    params, opt_state = branch(
+        go,
+        lambda params, opt_state, grads: _optimize(learner, params, opt_state, grads),
+        lambda params, opt_state, grads: (params, opt_state),
+        params, state.opt_state, grads,
+    )  # fmt: skip
     return eqx.combine(params, static), opt_state
 
 
@@ -449,15 +452,9 @@ def _accumulate(
     total = jax.tree.map(lambda t, g: jnp.where(finite, t + g, t), window.grads, grads)
     window = Window(total, window.weight + jnp.where(finite, weight, 0), window.chunks + 1)
     full = window.chunks >= learner.update_every
-    # A branch, not a choice between results: most chunks do without the optimizer's work.
-    params, static = eqx.partition(state.model, eqx.is_inexact_array)
-    params, opt_state = jax.lax.cond(
-        full & (window.weight > 0),
-        lambda: _optimize(learner, params, state.opt_state, window.grads),
-        lambda: (params, state.opt_state),
-    )
+    model, opt_state = _update(learner, state, window.grads, full & (window.weight > 0))
     window = jax.tree.map(lambda a: jnp.where(full, jnp.zeros_like(a), a), window)
-    return eqx.combine(params, static), opt_state, window
+    return model, opt_state, window
 
 
 def _batch_size(state: LearnerState) -> int | None:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from rtrl import _trace
+from rtrl._branch import branch
 from rtrl._carry import Carry, Deferred
 from rtrl._modules import Modules, Partials
 from rtrl._validate import require
@@ -187,7 +188,17 @@ def _states(m: Modules, h0, u, resets, mask) -> tuple[Array, Array]:
         return after, after
 
     if u[0].shape[0] == 1:
-        _, h1 = step(h0, jax.tree.map(lambda a: a[0], (inputs, resets, mask)))
+        only = jax.tree.map(lambda a: a[0], (inputs, resets, mask))
+        if mask is None:
+            _, h1 = step(h0, only)
+        else:  # nothing happened, nothing to do; and h1 is written once for all that use it
+            h1 = branch(
+                mask.any(),
+                lambda h0, only: step(h0, only)[1],
+                lambda h0, only: restart(h0, only[1]),
+                h0,
+                only,
+            )
         hs = h1[None]
     else:
         _, hs = jax.lax.scan(step, h0, (inputs, resets, mask))

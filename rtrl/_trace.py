@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
+from rtrl._branch import branch
 from rtrl._modules import Partials
 
 
@@ -50,7 +51,14 @@ def with_trace(
     """The local phase: gradients, the trace after the chunk, and the errors ``e_k``."""
     if deltas.shape[0] == 1:  # elementwise, so that it fuses into one pass over the trace
         after = _step(trace, partials)
-        return read(after, deltas[0]), after, deltas
+        gradients = branch(
+            (deltas != 0).any(),  # no target, no pass over the trace
+            read,
+            lambda trace, errors: jax.tree.map(jnp.zeros_like, jax.eval_shape(read, trace, errors)),
+            after,
+            deltas[0],
+        )
+        return gradients, after, deltas
     errors, boundary = temporal_errors(deltas, partials.D)
     within = without_trace(partials, errors)
     gradients = jax.tree.map(jnp.add, within, read(trace, boundary))
