@@ -14,6 +14,8 @@ from rtrl._learner import LearnerState as LearnerState
 from rtrl._learner import NonFiniteError as NonFiniteError
 from rtrl._learner import OnlineLearner as OnlineLearner
 from rtrl._learner import StepOutput as StepOutput
+from rtrl._memory import MemoryReport as MemoryReport
+from rtrl._memory import memory_report as memory_report
 from rtrl._network import Block as Block
 from rtrl._network import SequenceModel as SequenceModel
 from rtrl._optimizer import paper_optimizer as paper_optimizer

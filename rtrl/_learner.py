@@ -16,6 +16,7 @@ from rtrl._branch import branch
 from rtrl._carry import Carry, init_carry, is_carry
 from rtrl._gradient import Loss, chunk_gradient, over_chunks
 from rtrl._inputs import Chunk
+from rtrl._jit import Jitted
 from rtrl._validate import require
 from rtrl.cells._base import cells_of
 from rtrl.rules._base import Rule, check_rule
@@ -203,8 +204,7 @@ class OnlineLearner(eqx.Module):
         """
         require(not self.rule.whole_sequence, "rule", "one that learns from single timesteps "
                 "(BPTT needs scan with a chunk)", self.rule)  # fmt: skip
-        batch_size = _batch_size(state)
-        dtype = _inputs.float_dtype(state.model)
+        batch_size, dtype = _layout(state)
         x = _inputs.cast(x, dtype, "x")
         _inputs.check_xs(state.model, x, batch_size, time=False)
         lead = () if batch_size is None else (batch_size,)
@@ -319,14 +319,14 @@ class OnlineLearner(eqx.Module):
 
     def _call(self, function, state, data, chunk):
         wait = self.on_nonfinite == "raise"
-        traced = any(isinstance(a, Tracer) for a in jax.tree.leaves((state, data)))
+        traced = isinstance(state.step, Tracer) or isinstance(data.xs, Tracer)
         if wait and traced:
             raise ValueError(
                 "on_nonfinite: 'raise' can't work inside jit, where no value can be looked at; "
                 "use 'skip' and look at out.skipped."
             )
         jitted = function.donating if self.donate and not (wait or traced) else function.keeping
-        after, out = jitted((self, data, chunk), state)
+        after, out = jitted(self, data, chunk, state)
         if wait and (skipped := np.asarray(out.skipped)).any():
             first = int(np.argmax(skipped > 0))
             raise NonFiniteError(
@@ -337,17 +337,16 @@ class OnlineLearner(eqx.Module):
         return after, out
 
 
-class _Jitted:
-    """A function of ``(inputs, state)`` compiled twice: with and without donating the state."""
+class _Advance:
+    """A function of ``(learner, data, chunk, state)`` compiled with and without donating state."""
 
     def __init__(self, function: Callable[..., Any]):
-        self.donating = eqx.filter_jit(function, donate="all-except-first")
-        self.keeping = eqx.filter_jit(function)
+        self.donating = Jitted(function, donate_last=True)
+        self.keeping = Jitted(function)
 
 
-@_Jitted
-def _advance_one(inputs, state):
-    learner, data, _ = inputs
+@_Advance
+def _advance_one(learner, data, chunk, state):
     state, out = _learn(learner, state, jax.tree.map(lambda a: a[None], data))
     prediction, loss, skipped = jax.tree.map(
         lambda a: a[0], (out.prediction, out.loss, out.skipped)
@@ -355,9 +354,8 @@ def _advance_one(inputs, state):
     return state, StepOutput(prediction, loss, skipped, out.grad_norm)
 
 
-@_Jitted
-def _advance_many(inputs, state):
-    learner, data, chunk = inputs
+@_Advance
+def _advance_many(learner, data, chunk, state):
     arrays, static = eqx.partition(state, eqx.is_array)
 
     def body(arrays, data):
@@ -457,9 +455,14 @@ def _accumulate(
     return model, opt_state, window
 
 
+def _layout(state: LearnerState) -> tuple[int | None, jnp.dtype]:
+    """The batch size, and the real dtype of the network: asking its parameters takes longer."""
+    h = jax.tree.leaves(state.carry)[0]  # a hidden state: ([batch,] N)
+    return None if h.ndim == 1 else h.shape[0], jnp.finfo(h.dtype).dtype
+
+
 def _batch_size(state: LearnerState) -> int | None:
-    shape = jax.tree.leaves(state.carry)[0].shape  # a hidden state: ([batch,] N)
-    return None if len(shape) == 1 else shape[0]
+    return _layout(state)[0]
 
 
 def hidden(carry: PyTree) -> PyTree:
@@ -467,7 +470,7 @@ def hidden(carry: PyTree) -> PyTree:
     return jax.tree.map(lambda c: Carry(c.state, None), carry, is_leaf=is_carry)
 
 
-@eqx.filter_jit
+@Jitted
 def _predict(model, x, carry):
     lead = jax.tree.leaves(carry)[0].shape[:-1]
     data = Chunk(x[None], None, jnp.ones((1, *lead)))
@@ -476,7 +479,7 @@ def _predict(model, x, carry):
     return jax.tree.map(lambda a: a[0], predictions), carry
 
 
-@eqx.filter_jit
+@Jitted
 def _restart(model, carry, mask):
     def restart(cell, carry):
         fresh = Carry(
