@@ -1,0 +1,109 @@
+"""``curve.png``: what a run did, to be read without the table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtrl.cli._report import BETTER, metric_name
+
+SHOWN = 200  # timesteps of a stream that are drawn beside their predictions
+COLOURS = ("C3", "C0", "C2", "C1", "C4", "C5", "C6", "C8", "C9", "C7")
+STYLES = (":", "--", "-.", (0, (1, 4)), (0, (6, 3)), (0, (3, 1, 1, 1, 1, 1)))
+
+
+class Line:
+    """A curve of a figure over the run, and the number that stands for it in the legend."""
+
+    def __init__(self, name: str, steps: Sequence[float], values: Sequence[float], final: float):
+        self.name, self.final = name, final
+        self.steps, self.values = np.asarray(steps, float), np.asarray(values, float)
+
+
+def draw(
+    path: Path,
+    title: str,
+    metric: str,
+    step_name: str,
+    lines: list[Line],
+    floors: dict[str, float],
+    forecast: tuple[np.ndarray, np.ndarray, np.ndarray, str] | None = None,
+) -> None:
+    """Draw the curves with the floors as horizontal lines.
+
+    Args:
+        forecast: timesteps, truth, prediction and the name of what is predicted, for a second
+            panel; streams have it.
+    """
+    from matplotlib.figure import Figure
+
+    panels = 1 if forecast is None else 2
+    figure = Figure(figsize=(11, 5.2 * panels), layout="constrained")
+    axes: Any = figure.subplots(panels, 1, squeeze=False)[:, 0]
+    _draw_curves(axes[0], title, metric, step_name, lines, floors)
+    if forecast is not None:
+        _draw_forecast(axes[1], *forecast)
+    for one in axes:
+        one.tick_params(labelsize=12)
+        one.xaxis.label.set_size(13)
+        one.yaxis.label.set_size(13)
+        one.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=100)
+
+
+def _draw_curves(
+    axes: Any, title: str, metric: str, step_name: str, lines: list[Line], floors: dict[str, float]
+) -> None:
+    for colour, line in zip(COLOURS * (1 + len(lines) // len(COLOURS)), lines, strict=False):
+        known = np.isfinite(line.values)
+        marker = "o" if known.sum() <= 30 else None
+        axes.plot(
+            line.steps[known], line.values[known], color=colour, lw=2, marker=marker, ms=4,
+            label=f"{line.name}: {line.final:.3f}",
+        )  # fmt: skip
+    for number, (name, value) in enumerate(floors.items()):
+        if np.isfinite(value):
+            style = STYLES[number % len(STYLES)]
+            axes.axhline(value, color="0.35", ls=style, lw=1.5, label=f"{name}: {value:.3f}")
+    axes.set_title(title, size=14, loc="left")
+    axes.set_xlabel(step_name)
+    axes.set_ylabel(f"{metric_name(metric)} ({BETTER[metric]})")
+    values = np.concatenate([line.values[np.isfinite(line.values)] for line in lines])
+    shown = np.array([v for v in floors.values() if np.isfinite(v)])
+    if metric == "accuracy":
+        axes.set_ylim(0, 1.02)
+    elif values.size and (values > 0).all():
+        everything = np.concatenate([values, shown[shown > 0]])
+        low, high = everything.min() / 1.3, min(everything.max(), 5 * np.median(everything)) * 1.2
+        if high / low > 8:
+            _log_axis(axes)
+        axes.set_ylim(low if high / low > 8 else 0, high)
+    axes.grid(axis="y", color="0.9")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=11, frameon=False)
+
+
+def _log_axis(axes: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _draw_forecast(
+    axes: Any, steps: np.ndarray, truth: np.ndarray, prediction: np.ndarray, name: str
+) -> None:
+    axes.plot(steps, truth, color="0.7", lw=5, label="measured")
+    axes.plot(steps, prediction, color="C3", lw=1.5, label="predicted in time")
+    axes.set_title(f"The last {len(steps)} timesteps", size=14, loc="left")
+    axes.set_xlabel("timestep of what is predicted")
+    axes.set_ylabel(name)
+    known = np.concatenate([truth, prediction])
+    known = known[np.isfinite(known)]
+    if known.size:
+        low, high = known.min(), known.max()
+        margin = 0.05 * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=11, frameon=False)
