@@ -41,6 +41,10 @@ Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over a labelled 
 Horizon = Annotated[
     int | None, typer.Option(min=0, help="How many timesteps ahead to predict (streams).")
 ]
+Warmup = Annotated[
+    int | None,
+    typer.Option(min=0, help="Timesteps of a stream that set its scale before it learns: 100."),
+]
 Target = Annotated[
     list[str] | None,
     typer.Option(help="Column of a file to predict: a name or a number; may be repeated."),
@@ -105,6 +109,7 @@ def train(
     steps: Steps = None,
     epochs: Epochs = None,
     horizon: Horizon = None,
+    warmup: Warmup = None,
     target: Target = None,
     settings: Settings = None,
     out: Out = None,
@@ -147,6 +152,7 @@ def compare(
     steps: Steps = None,
     epochs: Epochs = None,
     horizon: Horizon = None,
+    warmup: Warmup = None,
     target: Target = None,
     settings: Settings = None,
     out: Out = None,
@@ -196,6 +202,7 @@ def stream(
     width: Width = None,
     optimizer: Optimizer = None,
     lr: Rate = None,
+    warmup: Warmup = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Rows, then save and end.")] = None,
     out: Out = None,
     resume: Resume = False,

@@ -10,7 +10,8 @@ from rtrl.cli._report import BETTER, metric_name
 
 SHOWN = 200  # timesteps of a stream that are drawn beside their predictions
 COLOURS = ("C3", "C0", "C2", "C1", "C4", "C5", "C6", "C8", "C9", "C7")
-STYLES = (":", "--", "-.", (0, (1, 4)), (0, (6, 3)), (0, (3, 1, 1, 1, 1, 1)))
+STYLES = (":", "--", "-.", (0, (8, 2)), (0, (2, 2)), (0, (3, 1, 1, 1, 1, 1)))
+GREYS = ("0.3", "0.5", "0.3", "0.5")
 
 
 class Line:
@@ -29,19 +30,28 @@ def draw(
     lines: list[Line],
     floors: dict[str, float],
     forecast: tuple[np.ndarray, np.ndarray, np.ndarray, str] | None = None,
+    *,
+    over: str = "",
+    scored: tuple[float, float] | None = None,
 ) -> None:
     """Draw the curves with the floors as horizontal lines.
 
     Args:
         forecast: timesteps, truth, prediction and the name of what is predicted, for a second
             panel; streams have it.
+        over: what a point of a curve is taken over, for the axis.
+        scored: the timesteps that the numbers are taken over, to be shaded.
     """
     from matplotlib.figure import Figure
 
     panels = 1 if forecast is None else 2
     figure = Figure(figsize=(11, 5.2 * panels), layout="constrained")
     axes: Any = figure.subplots(panels, 1, squeeze=False)[:, 0]
-    _draw_curves(axes[0], title, metric, step_name, lines, floors)
+    _draw_curves(axes[0], title, metric, lines, floors)
+    axes[0].set_xlabel(step_name)
+    axes[0].set_ylabel(f"{metric_name(metric)}{over}, {BETTER[metric]}")
+    if scored is not None:
+        axes[0].axvspan(*scored, color="0.95", zorder=0)
     if forecast is not None:
         _draw_forecast(axes[1], *forecast)
     for one in axes:
@@ -53,22 +63,21 @@ def draw(
 
 
 def _draw_curves(
-    axes: Any, title: str, metric: str, step_name: str, lines: list[Line], floors: dict[str, float]
+    axes: Any, title: str, metric: str, lines: list[Line], floors: dict[str, float]
 ) -> None:
+    entries = []
     for colour, line in zip(COLOURS * (1 + len(lines) // len(COLOURS)), lines, strict=False):
         known = np.isfinite(line.values)
         marker = "o" if known.sum() <= 30 else None
-        axes.plot(
-            line.steps[known], line.values[known], color=colour, lw=2, marker=marker, ms=4,
-            label=f"{line.name}: {line.final:.3f}",
-        )  # fmt: skip
+        (drawn,) = axes.plot(
+            line.steps[known], line.values[known], color=colour, lw=2, marker=marker, ms=4
+        )
+        entries.append((line.final, drawn, line.name))
     for number, (name, value) in enumerate(floors.items()):
         if np.isfinite(value):
-            style = STYLES[number % len(STYLES)]
-            axes.axhline(value, color="0.35", ls=style, lw=1.5, label=f"{name}: {value:.3f}")
+            style, grey = STYLES[number % len(STYLES)], GREYS[number % len(GREYS)]
+            entries.append((value, axes.axhline(value, color=grey, ls=style, lw=1.8), name))
     axes.set_title(title, size=14, loc="left")
-    axes.set_xlabel(step_name)
-    axes.set_ylabel(f"{metric_name(metric)} ({BETTER[metric]})")
     values = np.concatenate([line.values[np.isfinite(line.values)] for line in lines])
     shown = np.array([v for v in floors.values() if np.isfinite(v)])
     if metric == "accuracy":
@@ -80,7 +89,12 @@ def _draw_curves(
             _log_axis(axes)
         axes.set_ylim(low if high / low > 8 else 0, high)
     axes.grid(axis="y", color="0.9")
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=11, frameon=False)
+    entries.sort(key=lambda entry: (entry[0] != entry[0], -entry[0]))  # as they lie in the picture
+    axes.legend(
+        [drawn for _, drawn, _ in entries],
+        [f"{value:.3f}  {name}" for value, _, name in entries],
+        loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=11, frameon=False,
+    )  # fmt: skip
 
 
 def _log_axis(axes: Any) -> None:
@@ -96,9 +110,9 @@ def _draw_forecast(
     axes: Any, steps: np.ndarray, truth: np.ndarray, prediction: np.ndarray, name: str
 ) -> None:
     axes.plot(steps, truth, color="0.7", lw=5, label="measured")
-    axes.plot(steps, prediction, color="C3", lw=1.5, label="predicted in time")
-    axes.set_title(f"The last {len(steps)} timesteps", size=14, loc="left")
-    axes.set_xlabel("timestep of what is predicted")
+    axes.plot(steps, prediction, color="C3", lw=1.5, label="predicted, before it came")
+    axes.set_title(f"Prediction and truth, the last {len(steps)}", size=14, loc="left")
+    axes.set_xlabel("timestep")
     axes.set_ylabel(name)
     known = np.concatenate([truth, prediction])
     known = known[np.isfinite(known)]

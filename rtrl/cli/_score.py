@@ -84,5 +84,6 @@ class Score:
 
 
 def _merge(total: np.ndarray | None, pair: np.ndarray) -> np.ndarray:
+    pair = np.where(np.isnan(pair).any(0), np.nan, pair)  # no prediction: not scored
     new = NRMSE().summary(pair[:1], pair[1:])
     return new if total is None else NRMSE().merge(total, new)

@@ -33,6 +33,7 @@ class Setup:
     lr: float | None = None
     batch: int | None = None
     horizon: int | None = None
+    warmup: int | None = None
     target: list[str] | None = None
     settings: dict[str, Any] | None = None
 
@@ -50,6 +51,8 @@ def complete(setup: Setup, data: Data) -> Setup:
     optimizer = setup.optimizer
     if optimizer is None:
         optimizer = "kalman" if can_kalman and setup.lr is None else "adam"
+    if setup.warmup is not None and not stream:
+        raise UsageError(f"--warmup: {data.task.name} is no stream, so it has none.")
     if optimizer not in ("kalman", "adam"):
         refuse("--optimizer", "kalman or adam", repr(optimizer))
     if optimizer == "kalman" and not can_kalman:
@@ -73,12 +76,13 @@ def complete(setup: Setup, data: Data) -> Setup:
         rule=rule,
         chunk=chunk,
         depth=_or(setup.depth, 1 if small else 2),
-        hidden=_or(setup.hidden, 32 if small else 64),
-        width=_or(setup.width, 32 if small else 64),
+        hidden=_or(setup.hidden, 64),
+        width=_or(setup.width, 64),
         optimizer=optimizer,
         lr=None if small else _or(setup.lr, 3e-3),
         batch=None if stream else _or(setup.batch, 16),
         horizon=data.horizon if stream else None,
+        warmup=_or(setup.warmup, WARMUP) if stream else None,
     )
 
 
@@ -112,7 +116,7 @@ def build_learner(setup: Setup, data_kind: str, loss: Any, model: Any) -> Any:
     learner = rtrl.OnlineLearner(loss, optimizer, rule=rule)
     if data_kind != "stream":
         return learner
-    return rtrl.Standardized(learner, warmup=WARMUP)
+    return rtrl.Standardized(learner, warmup=_or(setup.warmup, WARMUP))
 
 
 def label(setup: Setup) -> str:

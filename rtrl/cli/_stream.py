@@ -73,10 +73,8 @@ def _run(
 ) -> None:
     source = rows.stream
     setup = complete_for(setup, source)
-    model = build_model(setup, source.in_size, source.out_size)
-    learner = build_learner(setup, "stream", squared_error, model)
     chunk, horizon = setup.chunk or 1, source.horizon
-    state = rtrl.open_stream(learner.init(model), chunk=chunk, delay=horizon)
+    learner, state = begin(setup, source)
     score, done, header = Score(horizon, WINDOW), 0, True
     if about is not None:
         state, arrays = _state.load(path, about, state)
@@ -108,7 +106,7 @@ def _run(
                 score.add(done, prediction, newest.pop()[1])
                 writer.writerow([done, *map(repr, prediction.tolist())])
                 sys.stdout.flush()
-                bar.update(done, f"NRMSE {score.recent():.3f} (last {WINDOW})")
+                bar.update(done, _live(score))
                 if time.monotonic() - saved > SAVE_SECONDS:
                     keep()
                     saved = time.monotonic()
@@ -119,6 +117,19 @@ def _run(
     keep()
     if not broken:
         _close(console, setup, rows, score, path, began, done, speed, command, stop.requested)
+
+
+def begin(setup: Setup, source: CsvStream) -> tuple[Any, Any]:
+    """A learner for the columns of a file, and its first state."""
+    model = build_model(setup, source.in_size, source.out_size)
+    learner = build_learner(setup, "stream", squared_error, model)
+    state = learner.init(model)
+    return learner, rtrl.open_stream(state, chunk=setup.chunk or 1, delay=source.horizon)
+
+
+def _live(score: Score) -> str:
+    recent = score.recent()
+    return f"NRMSE {recent:.3f} (last {WINDOW})" if recent == recent else "NRMSE not known yet"
 
 
 def complete_for(setup: Setup, source: CsvStream) -> Setup:
@@ -256,17 +267,18 @@ def _close(console, setup, rows, score, path, began, done, speed, command, stopp
         },
     )
     pairs = score.pairs()[-SHOWN:]
-    rows_shown = np.arange(done - len(pairs), done) + 1
+    when = np.arange(done - len(pairs), done) + 1
     history = [r for r in score.history if r["step"] > source.horizon + WINDOW // 5]
     if history and len(pairs):
         line = Line(
-            f"{label(setup)}, all rows", [r["step"] for r in history],
+            f"{label(setup)} (all rows)", [r["step"] for r in history],
             [r["nrmse"] for r in history], score.overall(),
         )  # fmt: skip
         draw(
-            path.parent / "curve.png", f"{name}: NRMSE over the last {WINDOW} rows", "nrmse",
+            path.parent / "curve.png", f"{name}: error as it learns, predicting {source.horizon} rows ahead", "nrmse",
             "row", [line], floors,
-            (rows_shown, pairs[:, 1, 0], pairs[:, 0, 0], source.targets[0]),
+            (when, pairs[:, 1, 0], pairs[:, 0, 0], source.targets[0]),
+            over=f" over the last {WINDOW}",
         )  # fmt: skip
     state = f"{'Stopped; the' if stopped else 'The'} state after row {done:,} is in {path}"
     console.print(f"{state}. To go on: the same command with --resume", soft_wrap=True)

@@ -220,9 +220,15 @@ def report(
     lines = [curve(data, d, k) for k, d in zip(labels, done, strict=True)]
     step_name = {"stream": "timestep", "sequences": "batch", "labelled": "epoch"}[data.kind]
     best = min(done, key=lambda d: _rank(d.figures[data.metric], data.metric))
+    streaming = data.kind == "stream"
     draw(
-        folder / "curve.png", title, data.metric, step_name, lines, references,
-        forecast(data, best.run) if data.kind == "stream" and best.run.done else None,
+        folder / "curve.png",
+        f"{name}: error as it learns, predicting {data.horizon} ahead; numbers: shaded half"
+        if streaming else title,
+        data.metric, step_name, lines, references,
+        forecast(data, best.run) if streaming and best.run.done else None,
+        over=f" over the last {WINDOW}" if streaming else "",
+        scored=(steps // 2, steps) if streaming else None,
     )  # fmt: skip
     console.print(f"Written: {folder}/curve.png, result.json", soft_wrap=True)
 
