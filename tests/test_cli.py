@@ -30,8 +30,18 @@ pytest.importorskip("matplotlib")
 
 from typer.testing import CliRunner  # noqa: E402
 
-from rtrl.cli import _app, _data, _inspect, _names, _report, _score, _setup, _state  # noqa: E402
-from rtrl.cli import _train as _train  # noqa: E402
+from rtrl.cli import (  # noqa: E402
+    _app,
+    _closing,
+    _data,
+    _inspect,
+    _names,
+    _report,
+    _score,
+    _setup,
+    _state,
+    _train,  # noqa: E402
+)
 from rtrl.cli import _stream as cli_stream  # noqa: E402
 from rtrl.cli import main as cli_main  # noqa: E402
 from rtrl.cli._errors import UsageError  # noqa: E402
@@ -258,7 +268,7 @@ def test_test_accuracy_is_that_of_the_whole_set():
     setup = _setup.Setup("digits", width=4, hidden=4, depth=1)
     model = _setup.build_model(setup, 8, 10)
     batch = split.test.all()
-    logits = _learn._predict(model, batch.xs)
+    logits = _learn._predict(model, jnp.asarray(batch.xs))
     expected = tasks.sequence_accuracy(np.asarray(logits), batch)
     assert _learn.test_accuracy(model, split.test) == pytest.approx(expected)
 
@@ -447,7 +457,7 @@ def check_no_row_is_lost(file: File, folder: Path) -> None:
     path.write_text(file.text, encoding="utf-8", newline="")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli_stream, "begin", lambda setup, source: (Echo(), {"items": np.int64(0)}))
-        patch.setattr(cli_stream, "draw", lambda *_, **__: None)
+        patch.setattr(_closing, "draw", lambda *_, **__: None)
         names = ["--header" if file.options["header"] else "--no-header"]
         inputs = ",".join(map(str, file.options["inputs"]))
         done = rtrl_("stream", path, "--target", 0, "--horizon", 1, "--inputs", inputs, *names,

@@ -5,7 +5,9 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 import rtrl
 from rtrl.cli import _state
@@ -54,7 +56,7 @@ def timescales(cell: rtrl.Cell, state: Any, in_size: int) -> np.ndarray:
     leaves = [a if a.ndim == 1 else a[0] for a in leaves]
     whole = any(np.iscomplexobj(a) for a in leaves)
     bare = cell.project() is None
-    x = np.zeros(leaves[0].shape[0] if bare else in_size, np.float32)
+    x = jnp.zeros(leaves[0].shape[0] if bare else in_size)
 
     def step(parts: list) -> list:
         joined = [re if im is None else re + 1j * im for re, im in parts]
@@ -65,8 +67,8 @@ def timescales(cell: rtrl.Cell, state: Any, in_size: int) -> np.ndarray:
         return [(a.real, a.imag) if np.iscomplexobj(a) else (a, None) for a in after]
 
     parts = [(a.real, a.imag) if np.iscomplexobj(a) else (a, None) for a in leaves]
-    flat, unravel = jax.flatten_util.ravel_pytree(parts)
-    jacobian = jax.jacfwd(lambda v: jax.flatten_util.ravel_pytree(step(unravel(v)))[0])(flat)
+    flat, unravel = ravel_pytree(parts)
+    jacobian = jax.jit(jax.jacfwd(lambda v: ravel_pytree(step(unravel(v)))[0]))(flat)
     sizes = np.sort(np.abs(np.linalg.eigvals(np.asarray(jacobian, np.float64))))
     if whole:
         sizes = sizes[::2]  # an eigenvalue and its conjugate are one

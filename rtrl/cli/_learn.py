@@ -6,6 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import rtrl
@@ -131,7 +132,7 @@ def test_accuracy(model: Any, examples: Examples) -> float:
     """Accuracy with logits averaged over time; nothing is learned."""
     right = 0.0
     for batch in examples.batches(TEST_BATCH):
-        logits = np.asarray(_predict(model, batch.xs))
+        logits = np.asarray(_predict(model, jnp.asarray(batch.xs)))
         right += sequence_accuracy(logits, batch) * logits.shape[1]
     return right / len(examples)
 

@@ -1,10 +1,10 @@
 """``curve.png``: what a run did, to be read without the table."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rtrl.cli._report import BETTER, metric_name
 
@@ -17,7 +17,7 @@ GREYS = ("0.3", "0.5", "0.3", "0.5")
 class Line:
     """A curve of a figure over the run, and the number that stands for it in the legend."""
 
-    def __init__(self, name: str, steps: Sequence[float], values: Sequence[float], final: float):
+    def __init__(self, name: str, steps: ArrayLike, values: ArrayLike, final: float):
         self.name, self.final = name, final
         self.steps, self.values = np.asarray(steps, float), np.asarray(values, float)
 

@@ -38,6 +38,30 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
+def write_result(
+    folder: Path,
+    command: str,
+    task: str,
+    what: str,
+    metric: str,
+    seed: int | None,
+    floors: dict[str, float],
+    runs: list[dict[str, Any]],
+) -> None:
+    """``result.json``: the command, the versions, the seed and the figures."""
+    result = {
+        "command": command,
+        "task": task,
+        "what": what,
+        "metric": metric,
+        "versions": versions(),
+        "seed": seed,
+        "floors": floors,
+        "runs": runs,
+    }
+    write_json(folder / "result.json", result)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}

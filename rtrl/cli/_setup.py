@@ -93,7 +93,8 @@ def _or(value: Any, default: Any) -> Any:
 def build_model(setup: Setup, in_size: int | None, out_size: int) -> rtrl.SequenceModel:
     """The network: the paper's, or for the Kalman optimizer a leaner one without norms."""
     model_key, encoder_key = jax.random.split(jax.random.key(setup.seed or 0))
-    new, hidden, width = find_cell(setup.cell or "LRU"), setup.hidden or 64, setup.width or 64
+    new: Any = find_cell(setup.cell or "LRU")
+    hidden, width = setup.hidden or 64, setup.width or 64
     lean: dict[str, Any] = {"norm": None, "glu": "half1"} if setup.optimizer == "kalman" else {}
     encoder = eqx.nn.Embedding(TOKENS, width, key=encoder_key) if in_size is None else None
     try:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 import rtrl
-from rtrl.cli import _report, _state
+from rtrl.cli import _state
+from rtrl.cli._closing import close_stream
 from rtrl.cli._data import squared_error
 from rtrl.cli._errors import UsageError
 from rtrl.cli._learn import WINDOW
-from rtrl.cli._picture import SHOWN, Line, draw
 from rtrl.cli._progress import progress
 from rtrl.cli._report import note
 from rtrl.cli._score import Score
@@ -116,7 +116,13 @@ def _run(
         speed = bar.speed(done)
     keep()
     if not broken:
-        _close(console, setup, rows, score, path, began, done, speed, command, stop.requested)
+        close_stream(
+            console, command, setup, score, path.parent, rows=done, new=done - began,
+            left_out=source.skipped, speed=speed, targets=source.targets,
+        )  # fmt: skip
+        state = f"{'Stopped; the' if stop.requested else 'The'} state after row {done:,}"
+        again = "To go on: the same command with --resume"
+        console.print(f"{state} is in {path}. {again}", soft_wrap=True)
 
 
 def begin(setup: Setup, source: CsvStream) -> tuple[Any, Any]:
@@ -223,62 +229,3 @@ def _save(path: Path, setup: Setup, source: CsvStream, state, score: Score, done
         "every": score.every,
     }
     _state.save(path, about, state, score.arrays())
-
-
-def _close(console, setup, rows, score, path, began, done, speed, command, stopped) -> None:
-    """The closing table and picture, on standard error and in the folder."""
-    source, name = rows.stream, Path(setup.task).name
-    what = f"NRMSE of all {done:,} rows, each predicted {source.horizon} rows ahead"
-    floors = {"mean of the target": 1.0}
-    if source.horizon:
-        floors["last value"] = score.last_value()
-    results = {label(setup): score.overall()}
-    console.print()
-    notes = {label(setup): f"last {WINDOW}: {score.recent():.3f}"}
-    _report.print_table(console, f"{name}: {what}", "nrmse", results, floors, notes)
-    console.print(
-        f"{done - began:,} rows learned, {source.skipped:,} left out, {speed:,.0f} rows/s",
-        soft_wrap=True,
-    )
-    _report.write_json(
-        path.parent / "result.json",
-        {
-            "command": command,
-            "task": setup.task,
-            "what": what,
-            "metric": "nrmse",
-            "versions": _report.versions(),
-            "seed": setup.seed,
-            "floors": floors,
-            "runs": [
-                {
-                    "label": label(setup),
-                    "setup": as_dict(setup),
-                    "steps": done,
-                    "left_out": source.skipped,
-                    "figures": {
-                        "nrmse": score.overall(),
-                        f"nrmse_last_{WINDOW}": score.recent(),
-                        "rows_per_second": speed,
-                    },
-                    "history": score.history,
-                }
-            ],
-        },
-    )
-    pairs = score.pairs()[-SHOWN:]
-    when = np.arange(done - len(pairs), done) + 1
-    history = [r for r in score.history if r["step"] > source.horizon + WINDOW // 5]
-    if history and len(pairs):
-        line = Line(
-            f"{label(setup)} (all rows)", [r["step"] for r in history],
-            [r["nrmse"] for r in history], score.overall(),
-        )  # fmt: skip
-        draw(
-            path.parent / "curve.png", f"{name}: error as it learns, predicting {source.horizon} rows ahead", "nrmse",
-            "row", [line], floors,
-            (when, pairs[:, 1, 0], pairs[:, 0, 0], source.targets[0]),
-            over=f" over the last {WINDOW}",
-        )  # fmt: skip
-    state = f"{'Stopped; the' if stopped else 'The'} state after row {done:,} is in {path}"
-    console.print(f"{state}. To go on: the same command with --resume", soft_wrap=True)

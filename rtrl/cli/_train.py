@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rtrl.cli import _report, _state
-from rtrl.cli._data import Data, floors, nrmse
+from rtrl.cli._closing import UNIT, close_runs
+from rtrl.cli._data import Data, nrmse
 from rtrl.cli._errors import UsageError
 from rtrl.cli._learn import LEARN, RECENT, WINDOW, Run
-from rtrl.cli._picture import SHOWN, Line, draw
 from rtrl.cli._progress import progress
 from rtrl.cli._setup import (
     Setup,
@@ -24,7 +24,6 @@ from rtrl.cli._setup import (
 from rtrl.cli._signals import Stop
 
 SAVE_SECONDS = 60.0
-UNIT = {"stream": "timesteps", "sequences": "batches", "labelled": "batches"}
 BATCHES = 500  # of a task of fresh sequences
 EPOCHS = 10
 
@@ -105,7 +104,8 @@ def train(
     unit, title = UNIT[data.kind], f"{data.task.name}, {label(setup)}"
     logged, saved = len(run.history), time.monotonic()
     with progress(console, title, steps, run.done, unit) as bar:
-        for run in LEARN[data.kind](learner, setup, data, run, steps):
+        for now in LEARN[data.kind](learner, setup, data, run, steps):
+            run = now
             bar.update(run.done, live(data, run))
             for row in run.history[logged:]:
                 scalars.add(row, int(row["step"]))
@@ -167,100 +167,6 @@ def result(data: Data, run: Run) -> dict[str, float]:
     }
 
 
-WHAT = {
-    "stream": "NRMSE of the second half, every target revealed {h} timesteps late",
-    "sequences": f"mean over the last {2 * RECENT} batches of fresh sequences",
-    "labelled": "accuracy on the held-out part, logits averaged over time",
-}
-
-
-def report(
-    console: Any, command: str, data: Data, done: list[Done], folder: Path, name: str
-) -> None:
-    """The closing table, ``result.json`` and ``curve.png``."""
-    steps = min(d.run.done for d in done)
-    references = floors(data, steps)
-    labels = [label(d.setup) for d in done]
-    results = {k: d.figures[data.metric] for k, d in zip(labels, done, strict=True)}
-    notes = {
-        k: f"{d.figures['steps_per_second']:,.0f} {UNIT[data.kind]}/s"
-        for k, d in zip(labels, done, strict=True)
-        if d.figures["steps_per_second"] == d.figures["steps_per_second"]
-    }
-    what = WHAT[data.kind].format(h=data.horizon)
-    title = f"{name}: {what}"
-    console.print()
-    _report.print_table(console, title, data.metric, results, references, notes)
-    if data.task.floors and data.kind != "stream":
-        console.print(f"Floors in the words of the task: {data.task.floors}", soft_wrap=True)
-    rows = [
-        {
-            "label": k,
-            "setup": as_dict(d.setup),
-            "steps": d.run.done,
-            "finished": d.finished,
-            "figures": d.figures,
-            "history": d.run.history,
-        }
-        for k, d in zip(labels, done, strict=True)
-    ]
-    _report.write_json(
-        folder / "result.json",
-        {
-            "command": command,
-            "task": name,
-            "what": what,
-            "metric": data.metric,
-            "versions": _report.versions(),
-            "seed": done[0].setup.seed,
-            "floors": references,
-            "runs": rows,
-        },
-    )
-    lines = [curve(data, d, k) for k, d in zip(labels, done, strict=True)]
-    step_name = {"stream": "timestep", "sequences": "batch", "labelled": "epoch"}[data.kind]
-    best = min(done, key=lambda d: _rank(d.figures[data.metric], data.metric))
-    streaming = data.kind == "stream"
-    draw(
-        folder / "curve.png",
-        f"{name}: error as it learns, predicting {data.horizon} ahead; numbers: shaded half"
-        if streaming else title,
-        data.metric, step_name, lines, references,
-        forecast(data, best.run) if streaming and best.run.done else None,
-        over=f" over the last {WINDOW}" if streaming else "",
-        scored=(steps // 2, steps) if streaming else None,
-    )  # fmt: skip
-    console.print(f"Written: {folder}/curve.png, result.json", soft_wrap=True)
-
-
-def _rank(value: float, metric: str) -> float:
-    return float("inf") if value != value else -value if metric == "accuracy" else value
-
-
-def curve(data: Data, done: Done, name: str) -> Line:
-    """The figure of a run over its steps, smoothed where it is noisy."""
-    rows, metric = done.run.history, data.metric
-    final = done.figures[metric]
-    if data.kind == "labelled":
-        return Line(name, [r["epoch"] for r in rows], [r["accuracy"] for r in rows], final)
-    if data.kind == "stream":  # the first targets are predicted before there is a scale
-        rows = [r for r in rows if r["step"] > data.horizon + WINDOW // 5]
-        return Line(name, [r["step"] for r in rows], [r["nrmse"] for r in rows], final)
-    values = np.array([r[metric] for r in rows]) * (2 if metric == "loss" else 1)
-    span = max(1, min(RECENT // 2, len(values) // 10))
-    smooth = np.convolve(values, np.ones(span) / span, "valid") if len(values) else values
-    return Line(name, np.arange(span, span + len(smooth)), smooth, final)
-
-
-def forecast(data: Data, run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-    """The last timesteps of a stream: when, truth, prediction, and its name."""
-    last = slice(max(0, run.done - SHOWN), run.done)
-    when = np.arange(run.done)[last] + data.horizon
-    truth = np.asarray(data.content.ys[:, 0], np.float64)[last]
-    ahead = f", {data.horizon} ahead" if data.horizon else ""
-    return when, truth, run.arrays["predictions"][last, 0], data.targets[0] + ahead
-
-
 def command(
     given: Setup,
     settings: list[str] | None,
@@ -298,15 +204,15 @@ def command(
         else:
             setup = complete(setup, data)
             length = run_length(data, setup, steps, epochs)
+            scalars = _report.Scalars(folder if tensorboard else None)
             if about is None and (previous := _state.keep_previous(path)):
                 _report.note(f"rtrl: the state of an earlier run is now {previous}")
-            scalars = _report.Scalars(folder if tensorboard else None)
             try:
                 done = [train(setup, data, length, folder, about=about, stop=stop,
                               console=console, scalars=scalars)]  # fmt: skip
             finally:
                 scalars.close()
-    report(console, line, data, done, folder, Path(given.task).name)
+    close_runs(console, line, data, done, folder, Path(given.task).name)
     if stop.requested:
         console.print(
             f"Stopped; the state is in {folder}. To go on: the same command with --resume",
