@@ -59,7 +59,7 @@ def close_runs(
     draw(
         folder / "curve.png", late if streaming else title, data.metric, STEP[data.kind],
         [curve(data, d, k) for k, d in named.items()], references,
-        _forecast(data, best.run) if streaming and best.run.done else None,
+        _forecast(data, best) if streaming and best.run.done else None,
         over=f" over the last {WINDOW}" if streaming else "",
         scored=(steps // 2, steps) if streaming else None,
     )  # fmt: skip
@@ -114,7 +114,8 @@ def close_stream(
     draw(
         folder / "curve.png", f"{name}: error as it learns, predicting {h} rows ahead", "nrmse",
         "row", [line], references,
-        (np.arange(rows - len(pairs), rows) + 1, pairs[:, 1, 0], pairs[:, 0, 0], targets[0]),
+        (np.arange(rows - len(pairs), rows) + 1, pairs[:, 1, 0], pairs[:, 0, 0], targets[0],
+         ours),
         over=f" over the last {WINDOW}",
     )  # fmt: skip
 
@@ -148,9 +149,10 @@ def curve(data: Data, done: "Done", name: str) -> Line:
     return Line(name, np.arange(span, span + len(smooth)), smooth, final)
 
 
-def _forecast(data: Data, run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-    """The last timesteps of a stream: when, truth, prediction, and its name."""
+def _forecast(data: Data, done: "Done") -> tuple[np.ndarray, np.ndarray, np.ndarray, str, str]:
+    """The last timesteps of a stream: when, truth, prediction, and the names of both."""
+    run: Run = done.run
     last = slice(max(0, run.done - SHOWN), run.done)
     when = np.arange(run.done)[last] + data.horizon
     truth = np.asarray(data.content.ys[:, 0], np.float64)[last]
-    return when, truth, run.arrays["predictions"][last, 0], data.targets[0]
+    return when, truth, run.arrays["predictions"][last, 0], data.targets[0], label(done.setup)

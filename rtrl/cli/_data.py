@@ -84,7 +84,8 @@ def load(
         ahead = settings.get("horizon", known["horizon"].default)
         stream = task.function(**settings)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        raise UsageError(f"{name}: {error}") from error
+        text = str(error).removeprefix(f"{task.name}: ").replace("data_dir=", "--set data_dir=")
+        raise UsageError(f"{name}: {text}") from error
     return _stream(task, stream, ahead, (f"{task.name}",))
 
 

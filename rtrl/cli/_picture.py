@@ -29,7 +29,7 @@ def draw(
     step_name: str,
     lines: list[Line],
     floors: dict[str, float],
-    forecast: tuple[np.ndarray, np.ndarray, np.ndarray, str] | None = None,
+    forecast: tuple[np.ndarray, np.ndarray, np.ndarray, str, str] | None = None,
     *,
     over: str = "",
     scored: tuple[float, float] | None = None,
@@ -37,8 +37,8 @@ def draw(
     """Draw the curves with the floors as horizontal lines.
 
     Args:
-        forecast: timesteps, truth, prediction and the name of what is predicted, for a second
-            panel; streams have it.
+        forecast: timesteps, truth, prediction, the name of what is predicted and of what
+            predicts, for a second panel; streams have it.
         over: what a point of a curve is taken over, for the axis.
         scored: the timesteps that the numbers are taken over, to be shaded.
     """
@@ -107,11 +107,11 @@ def _log_axis(axes: Any) -> None:
 
 
 def _draw_forecast(
-    axes: Any, steps: np.ndarray, truth: np.ndarray, prediction: np.ndarray, name: str
+    axes: Any, steps: np.ndarray, truth: np.ndarray, prediction: np.ndarray, name: str, whose: str
 ) -> None:
     axes.plot(steps, truth, color="0.7", lw=5, label="measured")
     axes.plot(steps, prediction, color="C3", lw=1.5, label="predicted, before it came")
-    axes.set_title(f"Prediction and truth, the last {len(steps)}", size=14, loc="left")
+    axes.set_title(f"Prediction and truth, the last {len(steps)}: {whose}", size=14, loc="left")
     axes.set_xlabel("timestep")
     axes.set_ylabel(name)
     known = np.concatenate([truth, prediction])

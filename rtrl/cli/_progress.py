@@ -22,7 +22,8 @@ class Bar:
         now = time.monotonic()
         if self._start == 0.0:  # the first step compiles
             self._start, self._first = now, done
-        text = f"{note}  {self.speed(done):,.0f} {self.unit}/s" if done > self._first else note
+        unit = "" if self._bar is not None else f" {self.unit}"
+        text = f"{note}  {self.speed(done):,.0f}{unit}/s" if done > self._first else note
         if self._bar is not None:
             self._bar.update(self._task, completed=done, note=text)
         elif done >= self._next or done == self.total:
@@ -49,10 +50,11 @@ def progress(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    columns = (
-        TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"), Remaining(),
-    )  # fmt: skip
+    note, narrow = TextColumn("{task.fields[note]}"), console.width < 110
+    columns = [BarColumn(10 if narrow else 24), MofNCompleteColumn(), note]
+    columns += [] if narrow else [Remaining()]
+    columns = [TextColumn("{task.description}"), *columns]
+    title = title.partition(",")[0] if narrow else title
     with Progress(*columns, console=console) as shown:
         bar._bar = shown
         bar._task = shown.add_task(title, total=total, completed=began, note="compiling")
