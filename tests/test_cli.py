@@ -166,6 +166,19 @@ def test_published_floors_are_those_of_the_docstrings():
     assert unpublished == {"modular_sum"}  # depends on the modulus: 1 / m
 
 
+def test_figures_of_the_readme_are_those_measured():
+    root = Path(__file__).parent.parent
+    table = re.search(r"(?s)\| laser, five samples.*?\n\n", (root / "README.md").read_text())
+    assert table
+    rows = [re.split(r" *\| *", row.strip("| ")) for row in table[0].splitlines()[2:] if row]
+    for column, name in ((1, "laser_horizon"), (4, "digits")):
+        measured = (root / "bench" / "results" / f"{name}.md").read_text()
+        figures = [row[column] for row in rows]
+        assert len(figures) == 8
+        for figure in figures:
+            assert f"| {figure} |" in measured, (name, figure)
+
+
 # Train and compare ------------------------------------------------------------------------------
 
 
@@ -371,7 +384,7 @@ def test_sigterm_at_a_random_row_of_a_pipe_and_resuming_gives_one_run(tmp_path):
             break
     process.send_signal(signal.SIGTERM)
     rest, err = process.communicate(timeout=60)
-    assert process.returncode == 0 and rest == ""
+    assert process.returncode == 0 and rest == "", rows
     assert f"Stopped; the state after row {rows} is in" in err and "--resume" in err
     assert "Traceback" not in err and ("line 22" in err) == (rows > 20)
 
@@ -386,11 +399,31 @@ def test_sigterm_at_a_random_row_of_a_pipe_and_resuming_gives_one_run(tmp_path):
         folder.mkdir()
         (folder / "state.rtrl").write_bytes((tmp_path / "parts" / "state.rtrl").read_bytes())
         after = with_input(text, "stream", "-", *SMALL, "--out", folder, "--resume", *options)
-        assert after.code == 0, after.err
-        assert pieces + after.out == whole.out
+        assert after.code == 0, (rows, after.err)
+        assert pieces + after.out == whole.out, rows
         assert result(folder)["runs"][0]["figures"]["nrmse"] == pytest.approx(
             result(tmp_path / "whole")["runs"][0]["figures"]["nrmse"], rel=1e-12
         )
+
+
+@pytest.mark.parametrize("layout", ["", "no header", "semicolons"])
+def test_a_live_pipe_goes_on_where_its_first_row_is_malformed(layout, tmp_path):
+    text = log_file(tmp_path).read_text().splitlines(keepends=True)
+    target = "speed"
+    if layout == "no header":
+        text, target = text[1:], "1"
+    if layout == "semicolons":
+        text = [line.replace(",", ";") for line in text]
+    (tmp_path / "log.csv").write_text("".join(text))
+    options = [*SMALL[2:], "--target", target]
+    whole = rtrl_("stream", tmp_path / "log.csv", *options, "--out", tmp_path / "whole")
+    assert whole.code == 0 and len(whole.out.splitlines()) == 161
+    cut = text.index("oops\n")
+    out = ["--out", tmp_path / "parts"]
+    first = with_input("".join(text[:cut]), "stream", "-", *options, *out)
+    second = with_input("".join(text[cut:]), "stream", "-", *out, "--resume")
+    assert second.code == 0 and first.out + second.out == whole.out
+    assert re.findall(r"line \d+", second.err) == ["line 1"]
 
 
 def with_input(text: str, *arguments: object) -> SimpleNamespace:

@@ -43,12 +43,14 @@ def draw(
         scored: the timesteps that the numbers are taken over, to be shaded.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     panels = 1 if forecast is None else 2
     figure = Figure(figsize=(11, 5.2 * panels), layout="constrained")
     axes: Any = figure.subplots(panels, 1, squeeze=False)[:, 0]
     _draw_curves(axes[0], title, metric, lines, floors)
     axes[0].set_xlabel(step_name)
+    axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_ylabel(f"{metric_name(metric)}{over}, {BETTER[metric]}")
     if scored is not None:
         axes[0].axvspan(*scored, color="0.95", zorder=0)

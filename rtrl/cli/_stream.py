@@ -1,6 +1,8 @@
 """``rtrl stream``: rows in, a prediction for each out at once, learning behind it."""
 
 import csv as text
+import io
+import itertools
 import os
 import sys
 import time
@@ -23,7 +25,7 @@ from rtrl.cli._score import Score
 from rtrl.cli._setup import Setup, as_dict, build_learner, build_model, complete, label, same_run
 from rtrl.cli._signals import Stop
 from rtrl.cli._train import SAVE_SECONDS
-from rtrl.tasks import CsvStream, Problem, Stream, csv, summary
+from rtrl.tasks import CsvStream, Problem, Stream, _csv_stream, csv, summary
 
 
 class Rows:
@@ -155,39 +157,50 @@ def complete_for(setup: Setup, source: CsvStream) -> Setup:
 
 def _opened(setup: Setup, about: dict[str, Any] | None, replay: bool) -> Iterator[Rows]:
     """The rows still to come; opening reads the first of them, so it may wait."""
+    if not setup.target:
+        with _read(setup.task, -1) as columns:
+            names = ", ".join(columns.columns)
+        raise UsageError(f"--target: name the column to predict: {names}.")
     settings = dict(setup.settings or {})
-    target: Any = setup.target or []
+    settings["horizon"] = 1 if setup.horizon is None else setup.horizon
+    if about is not None and setup.task == "-" and not replay:
+        yield Rows(_go_on(about, settings), 0)
+        return
     skip = 0 if about is None else about["done"]
-    live = about is not None and setup.task == "-" and not replay
-    if live:  # the header is behind us: columns by number
-        assert about is not None
-        target, settings["inputs"] = about["columns"]["targets"], about["columns"]["inputs"]
-    past = [skip if not live else 0]
 
     def report(problem: Problem) -> None:
-        if opened is None or opened.rows >= past[0]:
+        if opened is None or opened.rows >= skip:
             note(f"rtrl: {problem} (row left out)")
 
     opened: CsvStream | None = None
-    try:
-        if not target:
-            with csv(setup.task, -1) as columns:
-                names = ", ".join(columns.columns)
-            raise UsageError(f"--target: name the column to predict: {names}.")
-        opened = csv(
-            setup.task, target, horizon=1 if setup.horizon is None else setup.horizon,
-            on_problem=report, **settings,
-        )  # fmt: skip
-    except (ValueError, OSError) as error:
-        raise UsageError(_named(setup.task, error)) from error
-    if live:
-        opened.rows = skip  # its targets belong to rows that have been predicted
-        past[0] = 0
-        skip = 0
+    opened = _read(setup.task, setup.target, on_problem=report, **settings)
     yield Rows(opened, skip)
 
 
-def _named(task: str, error: Exception) -> str:
+def _go_on(about: dict[str, Any], settings: dict[str, Any]) -> CsvStream:
+    """Standard input where the header is behind us: its columns are known from before."""
+
+    def report(problem: Problem) -> None:
+        note(f"rtrl: {problem._replace(line=problem.line - 1)} (row left out)")
+
+    columns, line = about["columns"], io.StringIO()
+    text.writer(line, delimiter=columns["separator"]).writerow(columns["names"])
+    lines, _ = _csv_stream._open("-")
+    settings |= {"inputs": columns["inputs"], "separator": columns["separator"], "header": True}
+    known = itertools.chain([line.getvalue()], lines)
+    stream = _read(known, columns["targets"], on_problem=report, **settings)
+    stream.rows = about["done"]  # its first targets belong to rows that have been predicted
+    return stream
+
+
+def _read(source: Any, target: Any, **settings: Any) -> CsvStream:
+    try:
+        return csv(source, target, **settings)
+    except (ValueError, OSError) as error:
+        raise UsageError(_named(source, error)) from error
+
+
+def _named(task: Any, error: Exception) -> str:
     """A mistake in the words of the command line."""
     if isinstance(error, OSError):
         return f"FILE: can't read {task}: {error.strerror}."
@@ -221,6 +234,8 @@ def _save(path: Path, setup: Setup, source: CsvStream, state, score: Score, done
         "setup": as_dict(replace(setup)),
         "sizes": {"in_size": source.in_size, "out_size": source.out_size, "kind": "stream"},
         "columns": {
+            "names": names,
+            "separator": source.separator,
             "inputs": [names.index(name) for name in source.inputs],
             "targets": [names.index(name) for name in source.targets],
         },
