@@ -158,7 +158,9 @@ def compare(
 def stream(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A file of rows; - for stdin.")],
     target: Target = None,
-    horizon: Annotated[int | None, typer.Option(min=0, help="Rows ahead to predict: 1.")] = None,
+    horizon: Annotated[
+        int | None, typer.Option(min=0, help="Rows ahead to predict [default: 1].")
+    ] = None,
     inputs: Annotated[
         str | None, typer.Option(help="Columns to learn from, such as a,b; all by default.")
     ] = None,
@@ -168,7 +170,8 @@ def stream(
     separator: Annotated[str | None, typer.Option(help="Of the fields; found by itself.")] = None,
     decimal: Annotated[str | None, typer.Option(help="Decimal mark, . or ,")] = None,
     missing: Annotated[
-        list[str] | None, typer.Option(help="A missing value, such as -999; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="A missing value, such as -999; may be repeated."),
     ] = None,
     seed: Seed = None,
     cell: Cell = None,
@@ -224,13 +227,12 @@ def inspect(
     rtrl inspect rtrl_out/digits
     rtrl inspect rtrl_out/digits/state.rtrl
     """
-    from rich.console import Console
-
     from rtrl.cli import _state
     from rtrl.cli._inspect import inspect as show
+    from rtrl.cli._progress import output_console
 
     path = state / _state.STATE if state.is_dir() else state
-    show(Console(highlight=False, markup=False), path)
+    show(output_console(), path)
 
 
 def _setup(options: dict[str, Any], settings: dict[str, Any] | None = None) -> Any:

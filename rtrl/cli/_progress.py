@@ -1,5 +1,6 @@
 """A bar with the live metric and the speed on a terminal, else a line now and then."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -59,6 +60,18 @@ def progress(
         bar._bar = shown
         bar._task = shown.add_task(title, total=total, completed=began, note="compiling")
         yield bar
+
+
+def output_console() -> Any:
+    """Standard output; once its reader has left, nothing is printed any more, nor said about it."""
+    from rich.console import Console
+
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return Output(highlight=False, markup=False)
 
 
 def error_console() -> Any:

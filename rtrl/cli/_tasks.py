@@ -12,10 +12,11 @@ KINDS = {
 
 def list_tasks(name: str | None) -> None:
     """Print all tasks, or all of one."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
+    from rtrl.cli._progress import output_console
+
+    console = output_console()
     if name is not None:
         task = find_task(name) if name != "csv" else next(t for t in summary() if t.name == "csv")
         console.print(f"{task.name}: {task.summary}\n\n{task.shapes}\n", soft_wrap=True)

@@ -181,7 +181,7 @@ def command(
     """``rtrl train``, or with rules and chunks ``rtrl compare``, from options to the picture."""
     from rtrl.cli import _compare
     from rtrl.cli._data import load
-    from rtrl.cli._progress import error_console
+    from rtrl.cli._progress import error_console, output_console
 
     console = error_console()
     folder = _state.folder(out, given.task)
@@ -212,7 +212,8 @@ def command(
                               console=console, scalars=scalars)]  # fmt: skip
             finally:
                 scalars.close()
-    close_runs(console, line, data, done, folder, Path(given.task).name)
+    close_runs(output_console(), line, data, done, folder,
+               Path(given.task).name)  # fmt: skip
     if stop.requested:
         console.print(
             f"Stopped; the state is in {folder}. To go on: the same command with --resume",
