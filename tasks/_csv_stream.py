@@ -106,7 +106,7 @@ def csv(
     numbers = Numbers(columns, decimal or ("." if separator == "," else ".,"), gaps)
     records.is_row = numbers.can_read
     return CsvStream(
-        columns, horizon, itertools.chain(pending, records), numbers, on_problem, close
+        columns, horizon, separator, itertools.chain(pending, records), numbers, on_problem, close
     )
 
 
@@ -120,6 +120,7 @@ class CsvStream:
         inputs, targets, left_out: the names of those in x, of those in y, and of the others.
         in_size, out_size: numbers in x and in y.
         horizon: rows from an x to its y.
+        separator: the one between fields, as given or found.
         rows: rows given so far.
         skipped: rows reported so far.
         problems: the first 10,000 of these.
@@ -130,6 +131,7 @@ class CsvStream:
         self,
         columns: Columns,
         horizon: int,
+        separator: str,
         records: Iterator[Record],
         numbers: Callable[[Record], Float64[np.ndarray, " numbers"] | Problem],
         on_problem: Callable[[Problem], None] | None,
@@ -142,6 +144,7 @@ class CsvStream:
         self.left_out = [name for i, name in enumerate(columns.names) if i not in used]
         self.in_size, self.out_size = len(self.inputs), len(self.targets)
         self.horizon = horizon
+        self.separator = separator
         self.rows = self.skipped = self.line = 0
         self.problems: list[Problem] = []
         self._records = records

@@ -81,6 +81,12 @@ def test_layouts_are_recognised(layout):
     assert xs_of(LAYOUTS[layout], target) == [[1.5, 2], [3, -4]]
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|", " "])
+def test_the_separator_found_is_told(separator):
+    lines = [separator.join(row) + "\n" for row in (("a", "b"), ("1", "2"))]
+    assert tasks.csv(lines, "a").separator == separator
+
+
 @pytest.mark.parametrize(
     "gap", ["", " ", '""', "NA", "N/A", "nan", "NaN", "NULL", "null", "?", "-"]
 )

@@ -1,0 +1,272 @@
+"""The commands of ``rtrl`` and their options."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rtrl.cli._errors import UsageError
+from rtrl.cli._options import (
+    Batch,
+    Board,
+    Cell,
+    Chunk,
+    Depth,
+    Epochs,
+    Hidden,
+    Horizon,
+    Optimizer,
+    Out,
+    Rate,
+    Resume,
+    Rule,
+    Seed,
+    Settings,
+    Steps,
+    Target,
+    TaskName,
+    Warmup,
+    Width,
+)
+
+app = typer.Typer(
+    name="rtrl",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+@app.callback(epilog="Each command explains itself: rtrl train --help")
+def rtrl_() -> None:
+    """Train recurrent networks online, one timestep in, one learning step out.
+
+    \b
+    rtrl tasks                                    what there is to learn
+    rtrl train laser --horizon 5                  a real laser, one pass
+    rtrl train digits --epochs 10                 digits, pixel by pixel
+    rtrl compare digits --rules RTRL,BPTT         rules side by side
+    rtrl stream log.csv --target speed            your own rows, as they come
+    tail -f log.csv | rtrl stream - --target speed --horizon 5 > forecast.csv
+    rtrl inspect rtrl_out/log/state.rtrl          what it has become
+    """
+
+
+@app.command()
+def tasks(
+    name: Annotated[str | None, typer.Argument(metavar="[TASK]", help="Tell all of one.")] = None,
+) -> None:
+    """List the tasks, with what simple methods reach on them.
+
+    \b
+    rtrl tasks              one line each
+    rtrl tasks digits       shapes, floors and source of one
+    """
+    from rtrl.cli._tasks import list_tasks
+
+    list_tasks(name)
+
+
+@app.command()
+def train(
+    task: TaskName,
+    seed: Seed = None,
+    cell: Cell = None,
+    rule: Rule = None,
+    chunk: Chunk = None,
+    depth: Depth = None,
+    hidden: Hidden = None,
+    width: Width = None,
+    optimizer: Optimizer = None,
+    lr: Rate = None,
+    batch: Batch = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    horizon: Horizon = None,
+    warmup: Warmup = None,
+    target: Target = None,
+    settings: Settings = None,
+    out: Out = None,
+    resume: Resume = False,
+    tensorboard: Board = False,
+) -> None:
+    """Learn a task online, and hold the result against its floors.
+
+    \b
+    rtrl train laser                              predict, then learn, in one pass
+    rtrl train laser --horizon 5 --cell MinGRU    another horizon, another cell
+    rtrl train log.csv --target speed --horizon 3 a file of your own
+    rtrl train digits --epochs 20 --seed 1        test accuracy after every epoch
+    rtrl train copying --steps 2000 --batch 50    fresh sequences without end
+    rtrl train digits --epochs 40 --resume        go on where it stopped
+
+    A stream is learned in a single pass, every target revealed only when its time has come. Ctrl-C
+    saves and ends; --resume goes on, bit for bit. The folder --out gets state.rtrl, result.json
+    and curve.png.
+    """
+    from rtrl.cli import _train
+
+    setup = _setup(locals())
+    _train.command(setup, settings, out, resume, tensorboard, steps, epochs, _command())
+
+
+@app.command()
+def compare(
+    task: TaskName,
+    rules: Annotated[str, typer.Option(help="Names from rtrl.rules.")] = "RTRL,Truncated,BPTT",
+    chunks: Annotated[str | None, typer.Option(help="Timesteps per update, such as 1,16.")] = None,
+    seed: Seed = None,
+    cell: Cell = None,
+    depth: Depth = None,
+    hidden: Hidden = None,
+    width: Width = None,
+    optimizer: Optimizer = None,
+    lr: Rate = None,
+    batch: Batch = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    horizon: Horizon = None,
+    warmup: Warmup = None,
+    target: Target = None,
+    settings: Settings = None,
+    out: Out = None,
+    resume: Resume = False,
+    tensorboard: Board = False,
+) -> None:
+    """Learn a task under several rules and chunks: same network, same data, one table.
+
+    \b
+    rtrl compare laser --rules RTRL,Truncated,Spatial
+    rtrl compare digits --rules RTRL,BPTT --chunks 1,16 --epochs 10
+    rtrl compare log.csv --target speed --rules RTRL,BPTT --chunks 16
+
+    BPTT in chunks is truncated to them, TBPTT; on sequences it sees the whole sequence. All use the
+    same optimizer: adam, unless every one of them can use kalman. --resume does what is missing.
+    """
+    from rtrl.cli import _train
+
+    setup = _setup({**locals(), "rule": None, "chunk": None})
+    _train.command(
+        setup, settings, out, resume, tensorboard, steps, epochs, _command(), (rules, chunks)
+    )
+
+
+@app.command()
+def stream(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file of rows; - for stdin.")],
+    target: Target = None,
+    horizon: Annotated[
+        int | None, typer.Option(min=0, help="Rows ahead to predict [default: 1].")
+    ] = None,
+    inputs: Annotated[
+        str | None, typer.Option(help="Columns to learn from, such as a,b; all by default.")
+    ] = None,
+    header: Annotated[
+        bool | None, typer.Option("--header/--no-header", help="Whether the first row is names.")
+    ] = None,
+    separator: Annotated[str | None, typer.Option(help="Of the fields; found by itself.")] = None,
+    decimal: Annotated[str | None, typer.Option(help="Decimal mark, . or ,")] = None,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="A missing value, such as -999; may be repeated."),
+    ] = None,
+    seed: Seed = None,
+    cell: Cell = None,
+    rule: Rule = None,
+    chunk: Chunk = None,
+    depth: Depth = None,
+    hidden: Hidden = None,
+    width: Width = None,
+    optimizer: Optimizer = None,
+    lr: Rate = None,
+    warmup: Warmup = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Rows, then save and end.")] = None,
+    out: Out = None,
+    resume: Resume = False,
+    replay: Annotated[
+        bool,
+        typer.Option("--replay", help="With --resume on stdin: it begins again at the first row."),
+    ] = False,
+) -> None:
+    """Predict a column of rows as they come, and learn from each when its target is there.
+
+    \b
+    rtrl stream log.csv --target speed --horizon 5 > forecast.csv
+    tail -n +1 -f log.csv | rtrl stream - --target speed --horizon 5 | your-program
+    rtrl stream log.csv --target speed --horizon 5 --resume >> forecast.csv
+
+    Standard output gets one line a row, at once: its number and the prediction made at it for the
+    value HORIZON rows later. Everything else goes to standard error. Rows that can't be read are
+    reported with their line and left out; missing values are skipped. Ctrl-C or SIGTERM save the
+    state and end; --resume goes on with the next row, bit for bit as without the stop: in a file
+    after the rows already done, on standard input with what comes.
+    """
+    from rtrl.cli import _state
+    from rtrl.cli._stream import stream as run_stream
+
+    chosen: dict[str, Any] = {
+        "inputs": None if inputs is None else [name.strip() for name in inputs.split(",")],
+        "header": header, "separator": separator, "decimal": decimal, "missing": missing or None,
+    }  # fmt: skip
+    found = {name: value for name, value in chosen.items() if value is not None}
+    setup = _setup({**locals(), "task": file, "settings": None, "batch": None}, found)
+    folder = _state.folder(out, file)
+    run_stream(setup, folder, go_on=resume, replay=replay, steps=steps, command=_command())
+
+
+@app.command()
+def inspect(
+    state: Annotated[Path, typer.Argument(metavar="STATE", help="A state.rtrl, or its folder.")],
+) -> None:
+    """Show what is inside a state: parameters, timescales, traces, memory.
+
+    \b
+    rtrl inspect rtrl_out/digits
+    rtrl inspect rtrl_out/digits/state.rtrl
+    """
+    from rtrl.cli import _state
+    from rtrl.cli._inspect import inspect as show
+    from rtrl.cli._progress import output_console
+
+    path = state / _state.STATE if state.is_dir() else state
+    show(output_console(), path)
+
+
+def _setup(options: dict[str, Any], settings: dict[str, Any] | None = None) -> Any:
+    """The part of a command's options that makes a run what it is."""
+    from rtrl.cli._data import parse_settings
+    from rtrl.cli._names import find_cell, find_rule
+    from rtrl.cli._setup import Setup
+
+    if options["cell"] is not None:
+        find_cell(options["cell"])
+    if options["rule"] is not None:
+        find_rule(options["rule"])
+    if options["lr"] is not None and not 0 < options["lr"] < float("inf"):
+        raise UsageError(f"--lr: expected a positive number, got {options['lr']}.")
+    given = {k: options[k] for k in Setup.__dataclass_fields__ if k in options}
+    given["settings"] = settings or parse_settings(options["settings"]) or None
+    given["target"] = options["target"] or None
+    return Setup(**given)
+
+
+_arguments: list[str] = []
+
+
+def _command() -> str:
+    from rtrl.cli._report import command_line
+
+    return command_line(_arguments)
+
+
+def run(arguments: list[str]) -> None:
+    """Run a command and exit: 0 if all went well, 2 with one line for a mistake of the user."""
+    _arguments[:] = arguments
+    try:
+        app(args=arguments, prog_name="rtrl")
+    except UsageError as error:
+        print(f"rtrl: {error}", file=sys.stderr)
+        sys.exit(2)

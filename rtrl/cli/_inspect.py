@@ -1,0 +1,148 @@
+"""``rtrl inspect``: what is inside a state file."""
+
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+import rtrl
+from rtrl.cli import _state
+from rtrl.cli._data import squared_error
+from rtrl.cli._setup import Setup, build_learner, build_model
+
+EDGES = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, float("inf"))
+WIDTH = 40
+
+
+def inspect(console: Any, path: Path) -> None:
+    """Print parameters, timescales, traces and memory of a run."""
+    about = _state.read_about(path)
+    setup = Setup(**about["setup"])
+    state = rebuild(path, about, setup)
+    learner, held = _innermost(state)
+    console.print(f"{path}: rtrl {about['command']} {setup.task}, {about['done']:,} steps done")
+    used = [f"{k} {v}" for k, v in about["setup"].items() if v is not None and k != "task"]
+    console.print(", ".join(used), soft_wrap=True)
+    _print_parameters(console, learner.model)
+    for number, (layer, carry) in enumerate(zip(learner.model.layers, learner.carry, strict=True)):
+        console.print(f"\nTimescales of layer {number + 1} ({type(layer.cell).__name__})")
+        _print_histogram(console, timescales(layer.cell, carry.state, setup.width or 1))
+    _print_traces(console, learner)
+    _print_memory(console, learner, held)
+
+
+def rebuild(path: Path, about: dict[str, Any], setup: Setup) -> Any:
+    """The state of a run without its data."""
+    sizes = about["sizes"]
+    model = build_model(setup, sizes["in_size"], sizes["out_size"])
+    built = build_learner(setup, sizes["kind"], squared_error, model)
+    state = built.init(model, batch_size=setup.batch)
+    if sizes["kind"] == "stream":
+        state = rtrl.open_stream(state, chunk=setup.chunk or 1, delay=setup.horizon or 0)
+    return _state.load(path, about, state)[0]
+
+
+def timescales(cell: rtrl.Cell, state: Any, in_size: int) -> np.ndarray:
+    """How many timesteps a state keeps 1/e of a nudge: -1 / log |eigenvalue| of dh'/dh.
+
+    Linearised at the present hidden state (of the first sample of a batch) with input zero. One
+    number per state number of a module; a complex one counts once.
+    """
+    leaves, structure = jax.tree.flatten(state)
+    leaves = [a if a.ndim == 1 else a[0] for a in leaves]
+    whole = any(np.iscomplexobj(a) for a in leaves)
+    bare = cell.project() is None
+    x = jnp.zeros(leaves[0].shape[0] if bare else in_size)
+
+    def step(parts: list) -> list:
+        joined = [re if im is None else re + 1j * im for re, im in parts]
+        carry = rtrl.init_carry(cell, rtrl.BPTT())
+        carry = eqx.tree_at(lambda c: c.state, carry, jax.tree.unflatten(structure, joined))
+        _, after = rtrl.recur(cell, x[None], carry, rule=rtrl.BPTT())
+        after = jax.tree.leaves(after.state)
+        return [(a.real, a.imag) if np.iscomplexobj(a) else (a, None) for a in after]
+
+    parts = [(a.real, a.imag) if np.iscomplexobj(a) else (a, None) for a in leaves]
+    flat, unravel = ravel_pytree(parts)
+    jacobian = jax.jit(jax.jacfwd(lambda v: ravel_pytree(step(unravel(v)))[0]))(flat)
+    sizes = np.sort(np.abs(np.linalg.eigvals(np.asarray(jacobian, np.float64))))
+    if whole:
+        sizes = sizes[::2]  # an eigenvalue and its conjugate are one
+    with np.errstate(divide="ignore"):
+        return np.where(sizes < 1, -1 / np.log(np.minimum(sizes, 1 - 1e-12)), np.inf)
+
+
+def histogram(values: np.ndarray) -> list[tuple[str, int]]:
+    """Counts of timescales in bins of about half a decade."""
+    rows = []
+    for low, high in zip(EDGES[:-1], EDGES[1:], strict=True):
+        name = f"below {high:g}" if low == 0 else f"{low:g} to {high:g}"
+        if high == float("inf"):
+            name, inside = f"{low:g} and more", values >= low
+        else:
+            inside = (values >= low) & (values < high)
+        rows.append((name, int(inside.sum())))
+    return rows
+
+
+def _print_histogram(console: Any, values: np.ndarray) -> None:
+    rows = histogram(values)
+    most = max(count for _, count in rows) or 1
+    for name, count in rows:
+        bar = "█" * round(WIDTH * count / most) or ("▏" if count else "")
+        console.print(f"{name:>14} timesteps {bar} {count}")
+
+
+def _print_parameters(console: Any, model: Any) -> None:
+    counts: dict[str, int] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(eqx.filter(model, eqx.is_inexact_array)):
+        name = jax.tree_util.keystr(path).lstrip(".")
+        parts = name.split(".")
+        part = ".".join(parts[:2]) if parts[0].startswith("layers") else parts[0]
+        counts[part] = counts.get(part, 0) + leaf.size
+    console.print(f"\nParameters: {sum(counts.values()):,}")
+    for name, count in counts.items():
+        console.print(f"{name:>24} {count:>10,}")
+
+
+def _print_traces(console: Any, learner: rtrl.LearnerState) -> None:
+    console.print("\nNorm of the traces (root mean square over the entries)")
+    for number, carry in enumerate(learner.carry):
+        leaves = jax.tree_util.tree_leaves_with_path(carry.trace)
+        for path, leaf in leaves:
+            name = f"layer {number + 1} {jax.tree_util.keystr(path).lstrip('.')}"
+            size = float(np.sqrt(np.mean(np.abs(np.asarray(leaf)) ** 2)))
+            console.print(f"{name:>34} {size:.3g}")
+        if not leaves:
+            console.print(f"{f'layer {number + 1}':>34} none: the rule keeps no trace")
+
+
+def _print_memory(console: Any, learner: rtrl.LearnerState, held: Any) -> None:
+    def size(tree: Any) -> int:
+        leaves = jax.tree.leaves(eqx.filter(tree, eqx.is_array))
+        return sum(a.nbytes for a in leaves if hasattr(a, "nbytes"))
+
+    parts = {
+        "parameters": size(learner.model),
+        "optimizer": size((learner.opt_state, learner.window)),
+        "traces": size([c.trace for c in learner.carry]),
+        "hidden states": size([c.state for c in learner.carry]),
+        "waiting for targets": size(held),
+    }
+    console.print(f"\nMemory: {sum(parts.values()) / 1e3:,.1f} kB, however long the stream")
+    for name, count in parts.items():
+        console.print(f"{name:>24} {count / 1e3:>10,.1f} kB")
+
+
+def _innermost(state: Any) -> tuple[rtrl.LearnerState, Any]:
+    """The learner's state, and what a stream around it holds."""
+    held: list[Any] = []
+    while not isinstance(state, rtrl.LearnerState):
+        if isinstance(state, rtrl.StreamState):
+            held = [state.xs, state.ys, state.weights, state.resets, state.carry]
+        state = state.learner
+    return state, held

@@ -1,0 +1,82 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rtrl.cli._names import cell_names, rule_names
+
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="Of the network and the data's order [default: 0].")
+]
+Cell = Annotated[
+    str | None, typer.Option(help=f"Recurrent cell [default: LRU]: {', '.join(cell_names())}.")
+]
+Rule = Annotated[
+    str | None, typer.Option(help=f"Learning rule [default: RTRL]: {', '.join(rule_names())}.")
+]
+Chunk = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Timesteps per update, parameters held fixed inside each [default: 1 with kalman, "
+        "else 16; BPTT: the whole sequence].",
+    ),
+]
+Depth = Annotated[
+    int | None, typer.Option(min=1, help="Recurrent layers [default: 1 with kalman, else 2].")
+]
+Hidden = Annotated[int | None, typer.Option(min=1, help="Modules of a layer [default: 64].")]
+Width = Annotated[int | None, typer.Option(min=1, help="Features between layers [default: 64].")]
+Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate of Adam [default: 0.003].")]
+Optimizer = Annotated[
+    str | None,
+    typer.Option(
+        help="kalman, for streams with one target: one pass, no rate to choose; or adam "
+        "[default: kalman where it can be used and --lr is not given]."
+    ),
+]
+Batch = Annotated[int | None, typer.Option(min=1, help="Sequences side by side [default: 16].")]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="How long: timesteps of a stream [default: all], batches of anything else "
+        "[default: 500 of fresh sequences].",
+    ),
+]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="Passes over a labelled set [default: 10].")
+]
+Horizon = Annotated[
+    int | None,
+    typer.Option(min=0, help="How many timesteps ahead to predict [default: the task's]."),
+]
+Warmup = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Timesteps of a stream that set its scale before it learns [default: 100]."
+    ),
+]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of a file to predict: a name or a number from 0; may be repeated.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="An argument of the task, such as length=64 or by=rows."
+    ),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder of the results [default: rtrl_out/TASK].")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the state in --out.")]
+Board = Annotated[
+    bool, typer.Option("--tensorboard", help="Write scalars to --out for TensorBoard.")
+]
+TaskName = Annotated[
+    str, typer.Argument(metavar="TASK", help="A name that `rtrl tasks` lists, or a file.")
+]

@@ -1,0 +1,89 @@
+"""How a live stream is going: errors over a window and over all, in memory that stays flat."""
+
+from collections import deque
+from typing import Any, Self
+
+import numpy as np
+
+from rtrl.evaluate import NRMSE
+
+POINTS = 1000  # of the history, which is thinned to half when it has more
+
+
+class Score:
+    """NRMSE of predictions whose target is there, and of the last value in their place.
+
+    ``add`` takes every row: its prediction, and the target that it reveals.
+    """
+
+    def __init__(self, horizon: int, window: int):
+        self.horizon, self.window = horizon, window
+        self._waiting: deque[np.ndarray] = deque(maxlen=horizon + 1)
+        self._values: deque[np.ndarray] = deque(maxlen=horizon + 1)
+        self._pairs: deque[np.ndarray] = deque(maxlen=window)
+        self._overall: np.ndarray | None = None
+        self._naive: np.ndarray | None = None
+        self.history: list[dict[str, float]] = []
+        self._every = 1
+
+    def add(self, row: int, prediction: np.ndarray, target: np.ndarray | None) -> None:
+        self._waiting.append(prediction)
+        if target is None:
+            return
+        if len(self._waiting) > self.horizon:
+            pair = np.stack([self._waiting[0], target])
+            self._pairs.append(pair)
+            self._overall = _merge(self._overall, pair)
+        self._values.append(target)
+        if 0 < self.horizon < len(self._values):
+            self._naive = _merge(self._naive, np.stack([self._values[0], target]))
+        if row % self._every == 0 and len(self._pairs) > 1:
+            self.history.append({"step": row, "nrmse": self.recent()})
+            if len(self.history) > POINTS:
+                self._every *= 2
+                self.history = [r for r in self.history if r["step"] % self._every == 0]
+
+    def recent(self) -> float:
+        if not self._pairs:
+            return float("nan")
+        pairs = np.stack(self._pairs)
+        return NRMSE().value(NRMSE().summary(pairs[:, 0], pairs[:, 1]))
+
+    def overall(self) -> float:
+        return float("nan") if self._overall is None else NRMSE().value(self._overall)
+
+    def last_value(self) -> float:
+        return float("nan") if self._naive is None else NRMSE().value(self._naive)
+
+    def pairs(self) -> np.ndarray:
+        """The newest predictions and their targets, ``(rows, 2, targets)``."""
+        return np.stack(self._pairs) if self._pairs else np.zeros((0, 2, 1))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All but the history, to be saved."""
+        found: dict[str, Any] = {
+            "waiting": self._waiting, "values": self._values, "pairs": self._pairs,
+            "overall": self._overall, "naive": self._naive,
+        }  # fmt: skip
+        return {k: np.array(v) for k, v in found.items() if v is not None and len(v)}
+
+    @classmethod
+    def restore(
+        cls, horizon: int, window: int, arrays: dict[str, np.ndarray], history: list, every: int
+    ) -> Self:
+        score = cls(horizon, window)
+        for name in ("waiting", "values", "pairs"):
+            getattr(score, "_" + name).extend(arrays.get(name, ()))
+        score._overall, score._naive = arrays.get("overall"), arrays.get("naive")
+        score.history, score._every = history, every
+        return score
+
+    @property
+    def every(self) -> int:
+        return self._every
+
+
+def _merge(total: np.ndarray | None, pair: np.ndarray) -> np.ndarray:
+    pair = np.where(np.isnan(pair).any(0), np.nan, pair)  # no prediction: not scored
+    new = NRMSE().summary(pair[:1], pair[1:])
+    return new if total is None else NRMSE().merge(total, new)

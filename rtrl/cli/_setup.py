@@ -1,0 +1,147 @@
+"""From options to a network and a learner."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import equinox as eqx
+import jax
+
+import rtrl
+from rtrl.cli._data import TOKENS, Data
+from rtrl.cli._errors import UsageError, refuse
+from rtrl.cli._names import cell_names, find_cell, find_rule, rule_name
+
+WARMUP = 100  # timesteps of a stream that set the scale before anything is learned
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run is made of. None: the default for the task, filled in by `complete`.
+
+    It is kept in every state file as JSON.
+    """
+
+    task: str
+    seed: int | None = None
+    cell: str | None = None
+    rule: str | None = None
+    chunk: int | None = None
+    depth: int | None = None
+    hidden: int | None = None
+    width: int | None = None
+    optimizer: str | None = None
+    lr: float | None = None
+    batch: int | None = None
+    horizon: int | None = None
+    warmup: int | None = None
+    target: list[str] | None = None
+    settings: dict[str, Any] | None = None
+
+
+#: The option of the command line that sets a field, where it is not the field's own name.
+OPTIONS = {"settings": "--set", "task": "TASK"}
+
+
+def complete(setup: Setup, data: Data) -> Setup:
+    """Fill in the defaults: a fast, second-order learner for streams, Adam for the others."""
+    rule = rule_name(setup.rule or "RTRL")
+    whole = find_rule(rule).whole_sequence
+    stream = data.kind == "stream"
+    can_kalman = stream and data.out_size == 1 and not whole and setup.chunk in (None, 1)
+    optimizer = setup.optimizer
+    if optimizer is None:
+        optimizer = "kalman" if can_kalman and setup.lr is None else "adam"
+    if setup.warmup is not None and not stream:
+        raise UsageError(f"--warmup: {data.task.name} is no stream, so it has none.")
+    if optimizer not in ("kalman", "adam"):
+        refuse("--optimizer", "kalman or adam", repr(optimizer))
+    if optimizer == "kalman" and not can_kalman:
+        raise UsageError(
+            "--optimizer: kalman needs a stream with one target, --chunk 1 and a rule that takes "
+            "single timesteps; use adam."
+        )
+    if optimizer == "kalman" and setup.lr is not None:
+        raise UsageError("--lr: kalman has no learning rate; leave it out, or use adam.")
+    chunk = setup.chunk
+    if chunk is None:
+        chunk = 1 if optimizer == "kalman" else None if whole and not stream else 16
+    small = optimizer == "kalman"
+    names = {name.lower(): name for name in cell_names()}
+    cell = setup.cell or "LRU"
+    return replace(
+        setup,
+        task=setup.task,
+        seed=_or(setup.seed, 0),
+        cell=names.get(cell.lower(), cell),
+        rule=rule,
+        chunk=chunk,
+        depth=_or(setup.depth, 1 if small else 2),
+        hidden=_or(setup.hidden, 64),
+        width=_or(setup.width, 64),
+        optimizer=optimizer,
+        lr=None if small else _or(setup.lr, 3e-3),
+        batch=None if stream else _or(setup.batch, 16),
+        horizon=data.horizon if stream else None,
+        warmup=_or(setup.warmup, WARMUP) if stream else None,
+    )
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def build_model(setup: Setup, in_size: int | None, out_size: int) -> rtrl.SequenceModel:
+    """The network: the paper's, or for the Kalman optimizer a leaner one without norms."""
+    model_key, encoder_key = jax.random.split(jax.random.key(setup.seed or 0))
+    new: Any = find_cell(setup.cell or "LRU")
+    hidden, width = setup.hidden or 64, setup.width or 64
+    lean: dict[str, Any] = {"norm": None, "glu": "half1"} if setup.optimizer == "kalman" else {}
+    encoder = eqx.nn.Embedding(TOKENS, width, key=encoder_key) if in_size is None else None
+    try:
+        return rtrl.SequenceModel(
+            in_size, out_size, width, setup.depth or 1,
+            lambda size, key: new(size, hidden, key=key),
+            encoder=encoder, key=model_key, **lean,
+        )  # fmt: skip
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"--cell, --width, --depth or --hidden: {error}") from error
+
+
+def build_learner(setup: Setup, data_kind: str, loss: Any, model: Any) -> Any:
+    """A learner; for a stream one that standardises online."""
+    rule = find_rule(setup.rule or "RTRL")
+    if setup.optimizer == "kalman":
+        optimizer = rtrl.kalman(lambda grads: grads.decoder.bias[0])
+    else:
+        optimizer = rtrl.paper_optimizer(model, setup.lr or 3e-3)
+    learner = rtrl.OnlineLearner(loss, optimizer, rule=rule)
+    if data_kind != "stream":
+        return learner
+    return rtrl.Standardized(learner, warmup=_or(setup.warmup, WARMUP))
+
+
+def label(setup: Setup) -> str:
+    """The rule as it acts, such as ``RTRL, K=16``."""
+    name = find_rule(setup.rule or "RTRL").label(setup.chunk)
+    has_chunk = setup.chunk is None or f"({setup.chunk})" in name
+    return name if has_chunk else f"{name}, K={setup.chunk}"
+
+
+def as_dict(setup: Setup) -> dict[str, Any]:
+    return asdict(setup)
+
+
+def same_run(saved: dict[str, Any], given: Setup) -> Setup:
+    """The saved setup; refuse an option that was given and is not that of the saved run."""
+    known = Setup(**saved)
+    for field, value in asdict(given).items():
+        was = saved[field]
+        if field in ("cell", "rule") and isinstance(value, str) and isinstance(was, str):
+            value, was = value.lower(), was.lower()
+        if value is not None and value != was:
+            option = OPTIONS.get(field, "--" + field)
+            raise UsageError(
+                f"{option}: the run to resume has {saved[field]!r}, got {value!r}; leave it out, "
+                "or start a new run with another --out."
+            )
+    return known

@@ -1,0 +1,221 @@
+"""``rtrl train``: learn a task online, beside its floors, resumable at any step."""
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rtrl.cli import _report, _state
+from rtrl.cli._closing import UNIT, close_runs
+from rtrl.cli._data import Data, nrmse
+from rtrl.cli._errors import UsageError
+from rtrl.cli._learn import LEARN, RECENT, WINDOW, Run
+from rtrl.cli._progress import progress
+from rtrl.cli._setup import (
+    Setup,
+    as_dict,
+    build_learner,
+    build_model,
+    complete,
+    label,
+    same_run,
+)
+from rtrl.cli._signals import Stop
+
+SAVE_SECONDS = 60.0
+BATCHES = 500  # of a task of fresh sequences
+EPOCHS = 10
+
+
+class Done(NamedTuple):
+    """A run that has ended, or was stopped."""
+
+    setup: Setup
+    run: Run
+    figures: dict[str, float]
+    finished: bool
+
+
+def run_length(data: Data, setup: Setup, steps: int | None, epochs: int | None) -> int:
+    """How many steps a run has: timesteps of a stream, batches of the others."""
+    if epochs is not None and data.kind != "labelled":
+        raise UsageError(f"--epochs: {data.task.name} is no labelled set; use --steps.")
+    if epochs is not None and steps is not None:
+        raise UsageError("--epochs: give either --epochs or --steps.")
+    if data.kind == "labelled":
+        train = len(data.content.train)
+        if (setup.batch or 1) > train:
+            raise UsageError(f"--batch: expected at most the {train} sequences, got {setup.batch}.")
+        return steps or (epochs or EPOCHS) * (train // (setup.batch or 1))
+    if data.kind == "sequences":
+        return steps or BATCHES
+    longest = len(data.content.xs)
+    if steps is not None and steps > longest:
+        raise UsageError(f"--steps: expected at most the {longest} timesteps, got {steps}.")
+    return steps or longest
+
+
+def begin(setup: Setup, data: Data) -> tuple[Any, Any]:
+    """A learner and its first state."""
+    import jax
+
+    import rtrl
+
+    model = build_model(setup, data.in_size, data.out_size)
+    learner = build_learner(setup, data.kind, data.loss, model)
+    key = jax.random.fold_in(jax.random.key(setup.seed or 0), 1)
+    state = learner.init(model, batch_size=setup.batch, key=key)
+    if data.kind == "stream":
+        state = rtrl.open_stream(state, chunk=setup.chunk or 1, delay=data.horizon)
+    return learner, state
+
+
+def resume(path: Path, given: Setup) -> tuple[Setup, dict[str, Any]]:
+    """The setup of a saved run, and what the file says about it."""
+    if not path.exists():
+        raise UsageError(f"--resume: there is no {path}; start without --resume.")
+    about = _state.read_about(path, "--resume")
+    if about["command"] != "train":
+        raise UsageError(f"--resume: {path} is a state of `rtrl {about['command']}`.")
+    return same_run(about["setup"], given), about
+
+
+def train(
+    setup: Setup,
+    data: Data,
+    steps: int,
+    folder: Path,
+    *,
+    about: dict[str, Any] | None,
+    stop: Stop,
+    console: Any,
+    scalars: _report.Scalars,
+) -> Done:
+    """Learn up to ``steps``, from the beginning or from the state ``about`` describes.
+
+    The state is saved at the end, once a minute, and when a stop is requested.
+    """
+    learner, state = begin(setup, data)
+    run, path = Run(state), folder / _state.STATE
+    if about is not None:
+        state, arrays = _state.load(path, about, state)
+        run = Run(state, about["done"], about["history"], arrays)
+    unit, title = UNIT[data.kind], f"{data.task.name}, {label(setup)}"
+    logged, saved = len(run.history), time.monotonic()
+    with progress(console, title, steps, run.done, unit) as bar:
+        for now in LEARN[data.kind](learner, setup, data, run, steps):
+            run = now
+            bar.update(run.done, live(data, run))
+            for row in run.history[logged:]:
+                scalars.add(row, int(row["step"]))
+            logged = len(run.history)
+            if time.monotonic() - saved > SAVE_SECONDS:
+                save(path, setup, data, run)
+                saved = time.monotonic()
+            if stop.requested:
+                break
+        speed = bar.speed(run.done)
+    save(path, setup, data, run)
+    figures = {**result(data, run), "steps_per_second": speed}
+    return Done(setup, run, figures, run.done >= steps)
+
+
+def save(path: Path, setup: Setup, data: Data, run: Run) -> None:
+    about = {
+        "command": "train",
+        "setup": as_dict(setup),
+        "sizes": {"in_size": data.in_size, "out_size": data.out_size, "kind": data.kind},
+        "done": run.done,
+        "history": run.history,
+    }
+    _state.save(path, about, run.state, run.arrays)
+
+
+def live(data: Data, run: Run) -> str:
+    name = _report.metric_name(data.metric)
+    place = {"stream": f"last {WINDOW}", "sequences": f"last {RECENT}", "labelled": "test"}
+    loss = ""
+    if data.kind == "sequences" and data.metric != "loss":
+        loss = f"  loss {run.history[-1]['loss']:.3f}"
+    if run.figure != run.figure:
+        return f"{name} not known yet{loss}"
+    return f"{name} {run.figure:.3f} ({place[data.kind]}){loss}"
+
+
+def result(data: Data, run: Run) -> dict[str, float]:
+    """The figures of a run; the first is the one that is compared with the floors."""
+    if data.kind == "labelled":
+        row = run.history[-1] if run.history else {}
+        nan = float("nan")
+        return {"accuracy": row.get("accuracy", nan), "loss": row.get("loss", nan)}
+    if data.kind == "sequences":
+        rows = run.history[-2 * RECENT :]
+        names = ("accuracy", "loss") if data.metric == "accuracy" else ("loss",)
+        figures = {name: float(np.mean([row[name] for row in rows])) for name in names}
+        if data.metric == "loss":  # of half the squared error: the floors are mean squared errors
+            figures = {"loss": 2 * figures["loss"]}
+        return figures
+    predictions = run.arrays["predictions"] if run.arrays else np.zeros((0, data.out_size))
+    ys = np.asarray(data.content.ys[: len(predictions)], np.float64)
+    half = len(ys) // 2
+    known = np.isfinite(predictions[half:]) & np.isfinite(ys[half:])
+    errors = np.abs(predictions[half:] - ys[half:])[known]
+    return {
+        "nrmse": nrmse(predictions[half:], ys[half:]),
+        "mae": float(errors.mean()) if errors.size else float("nan"),
+    }
+
+
+def command(
+    given: Setup,
+    settings: list[str] | None,
+    out: Path | None,
+    go_on: bool,
+    tensorboard: bool,
+    steps: int | None,
+    epochs: int | None,
+    line: str,
+    variants: tuple[str, str | None] | None = None,
+) -> None:
+    """``rtrl train``, or with rules and chunks ``rtrl compare``, from options to the picture."""
+    from rtrl.cli import _compare
+    from rtrl.cli._data import load
+    from rtrl.cli._progress import error_console, output_console
+
+    console = error_console()
+    folder = _state.folder(out, given.task)
+    path, about = folder / _state.STATE, None
+    setup = given
+    if variants is None and go_on:
+        setup, about = resume(path, given)
+    batch = setup.batch or 16
+    data = load(
+        setup.task, horizon=setup.horizon, target=setup.target, batch=batch,
+        settings=setup.settings,
+    )  # fmt: skip
+    with Stop() as stop, np.errstate(all="ignore"):
+        if variants is not None:
+            setups = _compare.variants(setup, data, *variants)
+            done = _compare.compare(
+                setups, data, steps, epochs, folder, go_on=go_on, stop=stop, console=console,
+                tensorboard=tensorboard,
+            )  # fmt: skip
+        else:
+            setup = complete(setup, data)
+            length = run_length(data, setup, steps, epochs)
+            scalars = _report.Scalars(folder if tensorboard else None)
+            if about is None and (previous := _state.keep_previous(path)):
+                _report.note(f"rtrl: the state of an earlier run is now {previous}")
+            try:
+                done = [train(setup, data, length, folder, about=about, stop=stop,
+                              console=console, scalars=scalars)]  # fmt: skip
+            finally:
+                scalars.close()
+    close_runs(output_console(), line, data, done, folder,
+               Path(given.task).name)  # fmt: skip
+    if stop.requested:
+        console.print(
+            f"Stopped; the state is in {folder}. To go on: the same command with --resume",
+            soft_wrap=True,
+        )
