@@ -2,14 +2,13 @@
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rtrl.kernels import _tiles
 from rtrl.kernels._diagonal_trace import launch
-from rtrl.kernels._planes import from_planes
 from rtrl.kernels._reference import reference
 
 TOLERANCE = 1e-5  # relative to the largest number: float32 sums of some dozen products
@@ -46,36 +45,37 @@ def _worst_error(device: jax.Device) -> float:
         return max(error(_tiles.SMALL[name]) for name in CASES)
 
 
-def error(shape: _tiles.Shape, *, interpret: bool = False, tile: _tiles.Tile | None = None):
+def error(
+    shape: _tiles.Shape, *, interpret: bool = False, tile: _tiles.Tile | None = None
+) -> float:
     """The kernel's largest deviation from the reference, relative to the largest number."""
     arguments = example(shape)
-    got = launch(
-        *[jnp.asarray(a)[None] for a in arguments],
-        tile=_tiles.choose(shape) if tile is None else tile,
-        interpret=interpret,
-    )
-    want = expected(arguments)
+    tile = _tiles.choose(shape) if tile is None else tile
+    run = jax.jit(partial(launch, tile=tile, interpret=interpret))
+    got = run(*[a[None] for a in arguments])
+    want = jax.jit(reference)(*arguments)
     return max(
         float(np.max(np.abs(np.asarray(g)[0] - w)) / np.max(np.abs(w)))
-        for g, w in zip(got, want, strict=True)
+        for g, w in zip(got, map(np.asarray, want), strict=True)
     )
 
 
-def example(shape: _tiles.Shape, seed: int = 0, steady: bool = False) -> list[np.ndarray]:
-    """Trace, D, J, xs and deltas in planes, standard normal, float32."""
+def shapes(shape: _tiles.Shape, *, steady: bool = False) -> list[jax.ShapeDtypeStruct]:
+    """The arguments of `diagonal_trace`; steady: D and J are the same for all timesteps and samples."""
     K, B, d, P, N, H = shape
     k, b = (1, 1) if steady else (K, B)
-    shapes = (B, d, P, N, H), (k, b, d, d, P, N), (k, b, d, P, N), (K, B, H), (K, B, d, P, N)
+    dtype = np.complex64 if P == 2 else np.float32
+    each = (B, d, N, H), (k, b, d, d, N), (k, b, d, N), (K, B, H), (K, B, d, N)
+    dtypes = dtype, dtype, dtype, np.float32, dtype
+    return [jax.ShapeDtypeStruct(*a) for a in zip(each, dtypes, strict=True)]
+
+
+def example(shape: _tiles.Shape, *, seed: int = 0, steady: bool = False) -> list[np.ndarray]:
+    """Arguments of `diagonal_trace`: standard normal, the decay scaled so that nothing explodes."""
     rng = np.random.default_rng(seed)
-    return [rng.standard_normal(s).astype(np.float32) for s in shapes]
 
+    def draw(a):
+        real = rng.standard_normal(a.shape)
+        return (real + 1j * rng.standard_normal(a.shape) if a.dtype == np.complex64 else real) / 2
 
-def expected(arguments) -> list[np.ndarray]:
-    """The reference's gradient and trace, in planes."""
-    trace, D, J, xs, deltas = (jnp.asarray(a) for a in arguments)
-    if trace.shape[2] == 1:
-        outputs = reference(trace[:, :, 0], D[..., 0, :], J[..., 0, :], xs, deltas[..., 0, :])
-        return [np.asarray(a)[..., None, :, :] for a in outputs]
-    D, J, deltas = (from_planes(a, after=1) for a in (D, J, deltas))
-    outputs = reference(from_planes(trace, after=2), D, J, xs, deltas)
-    return [np.stack([np.real(a), np.imag(a)], -3) for a in map(np.asarray, outputs)]
+    return [draw(a).astype(a.dtype) for a in shapes(shape, steady=steady)]

@@ -5,10 +5,12 @@ For k = 1..K and every sample b, module by module (``s`` is ``(d, N, H)``)::
     s <- D_k s + J_k (x) x_k,    gradient += sum_i delta_k[i] s[i]
 
 Axes: V independent problems (what ``vmap`` adds), K timesteps, B samples, d numbers per module,
-P planes of a number (1: real; 2: real and imaginary part, since Pallas has no complex dtype),
 N modules, H inputs. A program owns a tile of modules and inputs and loops over its samples and over
 the timesteps, with the tile of the trace and of the gradient in registers: the trace is read once
 and written once, over itself. Elementwise arithmetic only. Nothing divides by D.
+
+Pallas has no complex dtype, so a reference to a complex array is one to real numbers, with a last
+axis of double length; numbers are taken apart once they are in registers.
 
 Source: Zucchet et al. (2023), equations B.5-B.10; the step for d > 1 is its matrix form.
 """
@@ -23,7 +25,7 @@ from jax.experimental import pallas as pl
 from rtrl.kernels import _backend
 from rtrl.kernels._tiles import Shape, Tile
 
-Number = tuple[jax.Array, ...]  # one or two planes
+Number = tuple[jax.Array, ...]  # real part, or real and imaginary part
 ZERO = np.int32(0)  # a Python int as index breaks Pallas' interpret mode
 
 
@@ -42,9 +44,39 @@ def add(a: Number, b: Number) -> Number:
     return tuple(p + q for p, q in zip(a, b, strict=True))
 
 
-def _body(
-    trace, D, J, xs, deltas, gradient, new_trace, *, shape: Shape, tile: Tile, problems: int
-) -> None:
+def load(ref, index: tuple, mask, parts: int) -> Number:
+    """A block of real or complex numbers, zero where the mask is false.
+
+    Two real numbers next to each other are a complex one. They are loaded as one long row, then
+    taken apart: in 128-bit loads, and without a move between threads.
+    """
+    *entry, last = index
+    if parts == 1:
+        return (_backend.load(ref, index, mask),)
+    block = _backend.load(ref, (*entry, _doubled(last)), _repeated(mask))
+    return tuple(jax.lax.unstack(block.reshape(*mask.shape, 2), axis=mask.ndim))
+
+
+def store(ref, index: tuple, value: Number, mask) -> None:
+    """Write a block of real or complex numbers where the mask is true."""
+    *entry, last = index
+    if len(value) == 1:
+        _backend.store(ref, index, value[0], mask)
+    else:
+        block = jnp.stack(value, axis=mask.ndim).reshape(*mask.shape[:-1], -1)
+        _backend.store(ref, (*entry, _doubled(last)), block, _repeated(mask))
+
+
+def _doubled(s):
+    return pl.ds(s.start * np.int32(2), s.size * 2)
+
+
+def _repeated(mask):
+    both = jnp.broadcast_to(mask[..., None], (*mask.shape, 2))
+    return both.reshape(*mask.shape[:-1], mask.shape[-1] * 2)
+
+
+def _body(trace, D, J, xs, deltas, gradient, new_trace, *, shape: Shape, tile: Tile) -> None:
     """See `launch` for the shapes of the references."""
     n0, h0 = tile_start(1, tile.N), tile_start(0, tile.H)
     rows, columns = pl.ds(n0, tile.N), pl.ds(h0, tile.H)
@@ -52,11 +84,10 @@ def _body(
     column_mask = h0 + jnp.arange(tile.H, dtype=np.int32) < shape.H
     mask = row_mask[:, None] & column_mask[None, :]
     problem, part = ZERO, pl.program_id(2)
-    if problems > 1:
+    if trace.shape[0] > 1:
         problem, part = part // np.int32(tile.splits), part % np.int32(tile.splits)
     samples = shape.B // tile.splits
     ds = [np.int32(i) for i in range(shape.d)]
-    planes = [np.int32(p) for p in range(shape.P)]
 
     def only(index, size):  # an axis of size one is the same for all
         return index if size > 1 else ZERO
@@ -64,9 +95,8 @@ def _body(
     def number(ref, k, b, *entry) -> Number:
         """A number of every module of the tile, as a column."""
         start = only(problem, ref.shape[0]), only(k, ref.shape[1]), only(b, ref.shape[2])
-        return tuple(
-            _backend.load(ref, (*start, *entry, p, rows), row_mask)[:, None] for p in planes
-        )
+        block = load(ref, (*start, *entry, rows), row_mask, shape.P)
+        return tuple(a[:, None] for a in block)
 
     def numbers(k, b) -> tuple:
         return (
@@ -79,10 +109,7 @@ def _body(
 
     def sample(b, total: Number) -> Number:
         b = part * np.int32(samples) + b
-        s = tuple(
-            tuple(_backend.load(trace, (problem, b, i, p, rows, columns), mask) for p in planes)
-            for i in ds
-        )
+        s = tuple(load(trace, (problem, b, i, rows, columns), mask, shape.P) for i in ds)
 
         def timestep(k, carry):
             s, total = carry
@@ -103,47 +130,44 @@ def _body(
         else:
             s, total = jax.lax.fori_loop(ZERO, np.int32(shape.K), timestep, (s, total))
         for i, s_i in zip(ds, s, strict=True):
-            for p, plane in zip(planes, s_i, strict=True):
-                _backend.store(new_trace, (problem, b, i, p, rows, columns), plane, mask)
+            store(new_trace, (problem, b, i, rows, columns), s_i, mask)
         return total
 
-    total = tuple(jnp.zeros((tile.N, tile.H), gradient.dtype) for _ in planes)
+    total = tuple(jnp.zeros((tile.N, tile.H), gradient.dtype) for _ in range(shape.P))
     if samples == 1:
         total = sample(ZERO, total)
     else:
         total = jax.lax.fori_loop(ZERO, np.int32(samples), sample, total)
-    for p, plane in zip(planes, total, strict=True):
-        _backend.store(gradient, (problem, part, p, rows, columns), plane, mask)
+    store(gradient, (problem, part, rows, columns), total, mask)
 
 
 def launch(trace, D, J, xs, deltas, *, tile: Tile, interpret: bool) -> tuple[jax.Array, jax.Array]:
     """Run the kernel.
 
     Args:
-        trace: ``(V, B, d, P, N, H)``, real; written over in place where XLA may.
-        D: ``(V|1, K|1, B|1, d, d, P, N)``.
-        J: ``(V|1, K|1, B|1, d, P, N)``.
-        xs: ``(V|1, K, B, H)``.
-        deltas: ``(V|1, K, B, d, P, N)``.
+        trace: ``(V, B, d, N, H)``; written over in place where XLA may.
+        D: ``(V|1, K|1, B|1, d, d, N)``.
+        J: ``(V|1, K|1, B|1, d, N)``.
+        xs: ``(V|1, K, B, H)``, real.
+        deltas: ``(V|1, K, B, d, N)``.
         tile: how the launch is cut; ``tile.splits`` divides B.
         interpret: run in Pallas' interpret mode.
 
     Returns:
-        The gradient ``(V, P, N, H)`` and the new trace.
+        The gradient ``(V, N, H)`` and the new trace.
     """
-    problems, B, d, P, N, H = trace.shape
-    shape = Shape(xs.shape[1], B, d, P, N, H)
-    body = functools.partial(_body, shape=shape, tile=tile, problems=problems)
-    parts, new_trace = _backend.call(
-        body,
+    V, B, d, N, H = trace.shape
+    shape = Shape(xs.shape[1], B, d, 2 if jnp.iscomplexobj(trace) else 1, N, H)
+    gradients, new_trace = _backend.call(
+        functools.partial(_body, shape=shape, tile=tile),
         [
-            jax.ShapeDtypeStruct((problems, tile.splits, P, N, H), trace.dtype),
+            jax.ShapeDtypeStruct((V, tile.splits, N, H), trace.dtype),
             jax.ShapeDtypeStruct(trace.shape, trace.dtype),
         ],
         name="rtrl_diagonal_trace",
-        grid=(pl.cdiv(H, tile.H), pl.cdiv(N, tile.N), problems * tile.splits),
+        grid=(pl.cdiv(H, tile.H), pl.cdiv(N, tile.N), V * tile.splits),
         num_warps=tile.warps,
         aliases={0: 1},
         interpret=interpret,
     )(trace, D, J, xs, deltas)
-    return (parts[:, 0] if tile.splits == 1 else parts.sum(1)), new_trace
+    return (gradients[:, 0] if tile.splits == 1 else gradients.sum(1)), new_trace

@@ -39,13 +39,8 @@ class Tile(NamedTuple):
     warps: int
 
 
-ELEMENTS_PER_THREAD = 8  # of each array: two 128-bit loads
-PROGRAMS_WANTED = 4 * 132  # four for each core of the largest GPU we know of, an H100
+BYTES_IN_FLIGHT = 4 << 20  # an H100 moves 2.3 MB within a latency of 0.7 microseconds
 LARGEST_GRID_YZ = 65535
-
-
-def _floor_power(n: int) -> int:
-    return 1 << (n.bit_length() - 1)
 
 
 def _ceil_power(n: int) -> int:
@@ -53,34 +48,35 @@ def _ceil_power(n: int) -> int:
 
 
 def choose(shape: Shape) -> Tile:
-    """Cut a launch: by what fits the registers, then finer until the device has enough to do.
+    """Cut a launch: by what fits the registers, then finer until memory has enough to do.
 
-    A program holds ``d P`` planes of the trace and ``P`` of the gradient, a row of the tile in
-    128 inputs if there are as many. `ELEMENTS_PER_THREAD` elements of every plane stay below 128
-    registers a thread up to four planes of the trace (``make verify-gpu-kernels``). Small layers
-    give few programs: then a program takes fewer modules, and the batch is split as long as the
-    extra gradients stay below an eighth of the trace.
+    One warp a program: with several, the inputs would pass through shared memory and a barrier
+    every timestep, and most loads would be narrow. Each thread then holds up to 16 elements of the
+    ``d P`` planes of the trace and of the ``P`` of the gradient (8 from four planes on), which
+    stays below 128 registers and spills nothing (``make verify-gpu-kernels`` shows it).
+
+    A program has one tile in flight, so a small layer needs more programs to keep the memory busy:
+    they take fewer modules each, and then share the batch, as long as the additional gradients
+    stay below an eighth of the trace.
     """
     columns = min(128, _ceil_power(shape.H))
     planes = shape.d * shape.P
-    elements = 1024 if planes <= 2 else 512
-    rows = min(max(1, elements // columns), _ceil_power(shape.N))
+    rows = min(max(1, (512 if planes <= 2 else 256) // columns), _ceil_power(shape.N))
 
-    def programs(rows: int) -> int:
-        return -(-shape.N // rows) * -(-shape.H // columns)
+    def enough(rows: int, splits: int) -> bool:
+        programs = -(-shape.N // rows) * -(-shape.H // columns) * splits
+        return programs * rows * columns * planes * 4 >= BYTES_IN_FLIGHT
 
-    while programs(rows) < PROGRAMS_WANTED and rows * columns > 256 and rows > 1:
+    if not enough(rows, 1) and rows * columns > 256:
         rows //= 2
     splits = 1
     while (
-        programs(rows) * splits < PROGRAMS_WANTED
+        not enough(rows, splits)
         and shape.B % (2 * splits) == 0
         and 8 * (2 * splits) <= shape.B * shape.d
     ):
         splits *= 2
-    per_thread = ELEMENTS_PER_THREAD if planes <= 2 else ELEMENTS_PER_THREAD // 2
-    warps = max(1, min(4, _floor_power(max(1, rows * columns // (32 * per_thread)))))
-    return Tile(rows, columns, splits, warps)
+    return Tile(rows, columns, splits, warps=1)
 
 
 # What the tests and the benchmarks run. Small: values, in the interpreters. Large: compilers only.
@@ -109,4 +105,6 @@ LARGE = {
     "two real numbers, N = H = 1024, B = 16, K = 1": Shape(1, 16, 2, 1, 1024, 1024),
     "two real numbers, N = H = 1024, B = 16, K = 16": Shape(16, 16, 2, 1, 1024, 1024),
     "two complex numbers, N = H = 512, B = 16, K = 8": Shape(8, 16, 2, 2, 512, 512),
+    "complex, one input, N = 1024, B = 16, K = 8": Shape(8, 16, 1, 2, 1024, 1),
+    "real, 33 inputs, N = 500, B = 8, K = 4": Shape(4, 8, 1, 1, 500, 33),
 }
