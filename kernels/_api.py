@@ -153,4 +153,5 @@ def _check(trace, D, J, xs, deltas) -> None:
         require(fits, name, f"({K} or 1, {B} or 1, {sizes})", shape)
     for name, a in (("D", D), ("J", J), ("deltas", deltas)):
         require(a.dtype == trace.dtype, name, f"{trace.dtype} like trace", str(a.dtype))
-    require(xs.dtype == trace.real.dtype, "xs", f"dtype {trace.real.dtype}", str(xs.dtype))
+    real = jnp.finfo(trace.dtype).dtype
+    require(xs.dtype == real, "xs", f"{real} like a part of trace", str(xs.dtype))

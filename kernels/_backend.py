@@ -133,9 +133,7 @@ def device() -> jax.Device | None:
         return None
 
 
-def lower(
-    function: Callable, *arguments, device: str | None = "NVIDIA H100"
-) -> jax.stages.Lowered:
+def lower(function: Callable, *arguments, device: str | None = "NVIDIA H100") -> jax.stages.Lowered:
     """Lower a jitted function for an NVIDIA GPU, on any machine.
 
     Args:

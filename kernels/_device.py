@@ -3,6 +3,7 @@
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -61,7 +62,7 @@ def error(
 
 
 def shapes(shape: _tiles.Shape, *, steady: bool = False) -> list[jax.ShapeDtypeStruct]:
-    """The arguments of `diagonal_trace`; steady: D and J are the same for all timesteps and samples."""
+    """The arguments of `diagonal_trace`; steady: one D and one J for all timesteps and samples."""
     K, B, d, P, N, H = shape
     k, b = (1, 1) if steady else (K, B)
     dtype = np.complex64 if P == 2 else np.float32
@@ -70,7 +71,7 @@ def shapes(shape: _tiles.Shape, *, steady: bool = False) -> list[jax.ShapeDtypeS
     return [jax.ShapeDtypeStruct(*a) for a in zip(each, dtypes, strict=True)]
 
 
-def example(shape: _tiles.Shape, *, seed: int = 0, steady: bool = False) -> list[np.ndarray]:
+def example(shape: _tiles.Shape, *, seed: int = 0, steady: bool = False) -> list[Any]:
     """Arguments of `diagonal_trace`: standard normal, the decay scaled so that nothing explodes."""
     rng = np.random.default_rng(seed)
 

@@ -85,7 +85,8 @@ def _body(trace, D, J, xs, deltas, gradient, new_trace, *, shape: Shape, tile: T
     mask = row_mask[:, None] & column_mask[None, :]
     problem, part = ZERO, pl.program_id(2)
     if trace.shape[0] > 1:
-        problem, part = part // np.int32(tile.splits), part % np.int32(tile.splits)
+        splits = np.int32(tile.splits)
+        problem, part = jax.lax.div(part, splits), jax.lax.rem(part, splits)
     samples = shape.B // tile.splits
     ds = [np.int32(i) for i in range(shape.d)]
 

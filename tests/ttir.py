@@ -35,7 +35,9 @@ def kernels_of(lowered) -> list[Kernel]:
     found = []
 
     def visit(op):
-        if op.name == "stablehlo.custom_call" and "triton" in str(op.attributes["call_target_name"]):
+        if op.name == "stablehlo.custom_call" and "triton" in str(
+            op.attributes["call_target_name"]
+        ):
             found.append(_kernel(op))
         return ir.WalkResult.ADVANCE
 
@@ -55,7 +57,7 @@ def _kernel(op) -> Kernel:
         aliases[output] = int(alias.split("operand_index = ")[1].split(",")[0])
     with op.context as context:
         dialect.register_dialect(context)
-        text = ir.Module.parse(ir.StringAttr(config["ir"]).value_bytes).operation.get_asm()
+        text = str(ir.Module.parse(ir.StringAttr(config["ir"]).value_bytes))
     types = [ir.RankedTensorType(result.type) for result in op.results]
     return Kernel(
         ir.StringAttr(config["name"]).value,
@@ -112,7 +114,7 @@ def run(kernel: Kernel, *operands: np.ndarray) -> Run:
     """
     memory = [_Memory(a) for a in operands]
     arguments = [*memory]
-    real = operands[0].real.dtype
+    real = np.real(operands[0]).dtype
     for number, (shape, is_complex) in enumerate(kernel.outputs):
         if number in kernel.aliases:
             arguments.append(memory[kernel.aliases[number]])
@@ -146,7 +148,7 @@ class _Memory:
 
     def __init__(self, array: np.ndarray):
         self.array = np.array(array, order="C")
-        self.data = self.array.reshape(-1).view(self.array.real.dtype)
+        self.data = self.array.reshape(-1).view(np.real(self.array).dtype)
         self.reads = np.zeros(self.data.size, np.int64)
         self.writes = np.zeros(self.data.size, np.int64)
         self.reader = np.full(self.data.size, -1)
