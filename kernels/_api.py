@@ -144,7 +144,8 @@ def _check(trace, D, J, xs, deltas) -> None:
     require(jnp.ndim(xs) == 3 and xs.shape[1:] == (B, H), "xs", f"(K, {B}, {H})", jnp.shape(xs))
     K = xs.shape[0]
     require(K >= 1, "xs", "at least one timestep", xs.shape)
-    require(jnp.shape(deltas) == (K, B, d, N), "deltas", (K, B, d, N), jnp.shape(deltas))
+    expected = f"({K}, {B}, {d}, {N})"
+    require(jnp.shape(deltas) == (K, B, d, N), "deltas", expected, jnp.shape(deltas))
     for name, a, entries in (("D", D, (d, d)), ("J", J, (d,))):
         shape = jnp.shape(a)
         fits = len(shape) == 3 + len(entries) and shape[2:] == (*entries, N)

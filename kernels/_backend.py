@@ -9,12 +9,14 @@ import contextlib
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as _triton
+from jax.interpreters.mlir import ir
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 PLATFORM = "cuda"  # as in jax.lax.platform_dependent
@@ -95,13 +97,11 @@ def _call_in_place(run: Callable, arguments, out_shape, aliases) -> list[jax.Arr
     lowered = lower(jax.jit(run), *[_view(a) for a in arguments], device=None)
     ((target, settings),) = custom_calls(lowered)
     compiled = jax.ffi.ffi_call(target, list(out_shape), input_output_aliases=aliases)
-    return compiled(*arguments, **settings)
+    return list(compiled(*arguments, **settings))
 
 
 def custom_calls(lowered: jax.stages.Lowered) -> list[tuple[str, dict]]:
     """Target and settings of every Triton kernel in a lowered function."""
-    from jax.interpreters.mlir import ir
-
     found = []
 
     def plain(a):
@@ -119,12 +119,13 @@ def custom_calls(lowered: jax.stages.Lowered) -> list[tuple[str, dict]]:
                 found.append((target, {a.name: plain(a.attr) for a in config}))
         return ir.WalkResult.ADVANCE
 
-    lowered.compiler_ir("stablehlo").operation.walk(visit)
+    module: Any = lowered.compiler_ir("stablehlo")
+    module.operation.walk(visit)
     return found
 
 
-def device() -> jax.Device | None:
-    """The device that the kernel would run on in this process; ``None`` if there is none."""
+def device():
+    """The `jax.Device` that the kernel would run on in this process; ``None`` if there is none."""
     if jax.default_backend() != "gpu":
         return None
     try:

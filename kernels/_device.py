@@ -15,10 +15,10 @@ from rtrl.kernels._reference import reference
 TOLERANCE = 1e-5  # relative to the largest number: float32 sums of some dozen products
 CASES = ("one real number, K = 1", "one complex number, K = 4", "two real numbers, K = 3")
 
-_passed: dict[jax.Device, bool] = {}
+_passed: dict[Any, bool] = {}  # by jax.Device
 
 
-def passed_on(device: jax.Device) -> bool:
+def passed_on(device) -> bool:
     """Whether the kernel works on this device; tried once a process, and one warning if not.
 
     Compiles and runs three small cases, also while another function is being traced.
@@ -41,7 +41,7 @@ def passed_on(device: jax.Device) -> bool:
     return _passed[device]
 
 
-def _worst_error(device: jax.Device) -> float:
+def _worst_error(device) -> float:
     with jax.default_device(device):
         return max(error(_tiles.SMALL[name]) for name in CASES)
 

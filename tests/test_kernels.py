@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import ttir
+import ttir_run
 from hypothesis import given, settings
 
 from rtrl.kernels import _backend, _device, _diagonal_trace, _tiles, diagonal_trace
@@ -39,8 +40,8 @@ def deviation(got, want) -> float:
 @st.composite
 def problems(draw):
     """Any small shape; D and J may be the same for all timesteps or samples, and reset."""
-    sizes = st.integers(1, 4), st.integers(1, 4), st.integers(1, 2), st.integers(1, 2)
-    shape = Shape(*map(draw, sizes), draw(st.integers(1, 9)), draw(st.integers(1, 11)))
+    limits = Shape(K=4, B=4, d=2, P=2, N=9, H=11)
+    shape = Shape._make(draw(st.integers(1, limit)) for limit in limits)
     trace, D, J, xs, deltas = _device.example(shape, seed=draw(st.integers(0, 2**32 - 1)))
     same = draw(st.lists(st.booleans(), min_size=4, max_size=4))
     D, J = (
@@ -48,14 +49,15 @@ def problems(draw):
     )
     if draw(st.booleans()):
         D[draw(st.integers(0, len(D) - 1))] = 0  # a reset
-    return [trace, D, J, xs, deltas]
+    arguments: list[Any] = [trace, D, J, xs, deltas]
+    return arguments
 
 
 def tiles(shape: Shape):
     """Any legal way to cut a launch, not only the chosen one."""
     sizes = st.sampled_from([(4, 4), (2, 8), (8, 4), (4, 8), (16, 2), (1, 16)])
     splits = st.sampled_from([s for s in (1, 2, 4) if shape.B % s == 0])
-    return st.builds(lambda size, splits: Tile(*size, splits, 1), sizes, splits)
+    return st.builds(lambda size, splits: Tile(size[0], size[1], splits, 1), sizes, splits)
 
 
 def shape_of(arguments) -> Shape:
@@ -141,7 +143,7 @@ AXES = [(0, 0, 0, 0, 0), (0, None, None, 0, 0), (0, None, 0, None, None), (None,
 def test_vmap_is_one_launch(axes):
     shape = Shape(2, 2, 1, 2, 3, 5)
     stacks = [np.stack([_device.example(shape, seed=i)[j] for i in range(3)]) for j in range(5)]
-    arguments = [
+    arguments: list[Any] = [
         a[0] if axis is None else np.moveaxis(a, 0, axis)
         for a, axis in zip(stacks, axes, strict=True)
     ]
@@ -169,13 +171,13 @@ def test_vmap_of_vmap():
 # Rung 3
 
 
-def run_lowered(arguments, tile: Tile) -> ttir.Run:
+def run_lowered(arguments, tile: Tile) -> ttir_run.Run:
     """The kernel as Triton IR, in place over the trace, every access checked."""
     run = jax.jit(partial(launch, tile=tile, interpret=False))
     batched = [a[None] for a in arguments]
     (kernel,) = ttir.kernels_of(_backend.lower(run, *batched))
     assert kernel.aliases == {1: 0}, "the new trace must lie over the old one"
-    return ttir.run(kernel, *batched)
+    return ttir_run.run(kernel, *batched)
 
 
 def check_lowered(arguments, tile: Tile) -> None:
@@ -207,7 +209,7 @@ def test_the_lowered_kernel_keeps_problems_apart():
     stacked[1] = stacked[1][:1]  # one decay for all problems
     run = jax.jit(partial(launch, tile=tile, interpret=False))
     (kernel,) = ttir.kernels_of(_backend.lower(run, *stacked))
-    gradients, traces = ttir.run(kernel, *stacked).outputs
+    gradients, traces = ttir_run.run(kernel, *stacked).outputs
     for i, example in enumerate(examples):
         example[1] = examples[0][1]
         assert deviation((gradients[i].sum(0), traces[i]), by_loops(*example)) < ROUNDING
@@ -271,8 +273,8 @@ def test_a_wrong_alias_is_noticed(monkeypatch):
     run = jax.jit(partial(launch, tile=tile, interpret=False))
     batched = [a[None] for a in arguments]
     (kernel,) = ttir.kernels_of(_backend.lower(run, *batched))
-    with pytest.raises(ttir.AccessError, match="reads what it"):
-        ttir.run(kernel, *batched)
+    with pytest.raises(ttir_run.AccessError, match="reads what it"):
+        ttir_run.run(kernel, *batched)
 
 
 # Rung 4
@@ -387,7 +389,8 @@ def test_the_self_test_interpreted(tmp_path):
 
 def _changed(name, change) -> dict[str, Any]:
     names = ("trace", "D", "J", "xs", "deltas")
-    arguments = dict(zip(names, _device.example(Shape(3, 2, 1, 1, 4, 5)), strict=True))
+    example = _device.example(Shape(3, 2, 1, 1, 4, 5))
+    arguments: dict[str, Any] = dict(zip(names, example, strict=True))
     arguments[name] = change(arguments[name])
     return arguments
 
