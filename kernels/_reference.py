@@ -56,6 +56,8 @@ def xla(trace, D, J, xs, deltas) -> tuple[Array, Array]:
     zero = jnp.zeros_like(deltas[0])
     (boundary, P), (within, drive) = jax.lax.scan(back, (zero, one), (D, J, deltas), reverse=True)
     gradient = _outer("kbn,kbh->nh", within, xs) + (boundary[..., None] * trace).sum((0, 1))
+    # First read the trace, then write over it: the other way round XLA would copy it.
+    gradient, trace = jax.lax.optimization_barrier((gradient, trace))
     drive = jnp.broadcast_to(drive, (K, B, d, N))
     return gradient, _apply(P[..., None], trace) + _outer("kbin,kbh->binh", drive, xs)
 

@@ -51,17 +51,18 @@ def choose(shape: Shape) -> Tile:
     """Cut a launch: by what fits the registers, then finer until memory has enough to do.
 
     One warp a program: with several, the inputs would pass through shared memory and a barrier
-    every timestep, and most loads would be narrow. Each thread then holds up to 16 elements of the
-    ``d P`` planes of the trace and of the ``P`` of the gradient (8 from four planes on), which
-    stays below 128 registers and spills nothing (``make verify-gpu-kernels`` shows it).
+    every timestep, and most loads would be narrow. Each thread holds 16 real numbers of the trace,
+    which takes 50 to 80 registers and spills nothing in any compiler we have (twice as many would
+    fit most of them: ``make verify-gpu-kernels``). At least two modules a tile, so that their
+    coefficients are loaded together.
 
     A program has one tile in flight, so a small layer needs more programs to keep the memory busy:
     they take fewer modules each, and then share the batch, as long as the additional gradients
     stay below an eighth of the trace.
     """
-    columns = min(128, _ceil_power(shape.H))
     planes = shape.d * shape.P
-    rows = min(max(1, (512 if planes <= 2 else 256) // columns), _ceil_power(shape.N))
+    columns = min(128, 256 // planes, _ceil_power(shape.H))
+    rows = min(512 // planes // columns, _ceil_power(shape.N))
 
     def enough(rows: int, splits: int) -> bool:
         programs = -(-shape.N // rows) * -(-shape.H // columns) * splits
