@@ -39,19 +39,21 @@ test-full: setup  ## every test, slow ones included, on new random examples, wit
 	@HYPOTHESIS_PROFILE=explore $(PYTEST) -m ""
 
 # Compilers for GPUs, a gigabyte of them, without the CUDA libraries: nothing runs on a GPU here.
-GPU_BIN := .venv-gpu/bin
-GPU_PIP := $(GPU_BIN)/python -m pip -qq --disable-pip-version-check
+# With another version of JAX: PYTHON=python3.12 GPU_VENV=.venv-gpu312 GPU_OUTPUT=<a file>
+GPU_VENV ?= .venv-gpu
+GPU_OUTPUT ?= bench/results/kernels_verify.json
+GPU_PIP := $(GPU_VENV)/bin/python -m pip -qq --disable-pip-version-check
 
-.venv-gpu/.stamp: pyproject.toml
-	@echo "Setting up .venv-gpu (a few minutes the first time)"
-	@$(PYTHON) -m venv .venv-gpu
+$(GPU_VENV)/.stamp: pyproject.toml
+	@echo "Setting up $(GPU_VENV) (a few minutes the first time)"
+	@$(PYTHON) -m venv $(GPU_VENV)
 	@$(GPU_PIP) install -e ".[gpu-verify]"
-	@version=$$($(GPU_BIN)/python -c 'import jax; print(jax.__version__)'); \
+	@version=$$($(GPU_VENV)/bin/python -c 'import jax; print(jax.__version__)'); \
 		$(GPU_PIP) install --no-deps jax-cuda13-plugin==$$version jax-cuda13-pjrt==$$version
 	@touch $@
 
-verify-gpu-kernels: .venv-gpu/.stamp  ## compile the GPU kernel, without a GPU, for three generations
-	@$(GPU_BIN)/python tests/verify_gpu_kernels.py
+verify-gpu-kernels: $(GPU_VENV)/.stamp  ## compile the GPU kernel, without a GPU, for three generations
+	@$(GPU_VENV)/bin/python tests/verify_gpu_kernels.py --output $(GPU_OUTPUT)
 
 lint: setup  ## style, formatting and types
 	@$(BIN)/ruff check .
@@ -63,4 +65,4 @@ format: setup  ## rewrite the files in the project's style
 	@$(BIN)/ruff format .
 
 clean:  ## remove the virtual environments and caches
-	rm -rf .venv .venv312 .venv-gpu build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv312 .venv-gpu .venv-gpu312 build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -24,7 +24,7 @@ PLATFORM = "cuda"  # as in jax.lax.platform_dependent
 
 def load(ref, index: tuple, mask) -> jax.Array:
     """The block of ``ref`` at ``index``, zero where the mask is false."""
-    return _triton.load(ref.at[index], mask=mask, other=0.0)
+    return _triton.load(ref.at[index], mask=mask, other=np.zeros((), ref.dtype))
 
 
 def store(ref, index: tuple, value, mask) -> None:
@@ -94,7 +94,7 @@ def _call_in_place(run: Callable, arguments, out_shape, aliases) -> list[jax.Arr
     passes over it. But a kernel sees addresses only: so lower it for the real arrays, and call
     what came out, with the same settings, with the complex ones.
     """
-    lowered = lower(jax.jit(run), *[_view(a) for a in arguments], device=None)
+    lowered = lower(jax.jit(run), *[_view(a) for a in arguments])
     ((target, settings),) = custom_calls(lowered)
     compiled = jax.ffi.ffi_call(target, list(out_shape), input_output_aliases=aliases)
     return list(compiled(*arguments, **settings))
@@ -134,22 +134,26 @@ def device():
         return None
 
 
-def lower(function: Callable, *arguments, device: str | None = "NVIDIA H100") -> jax.stages.Lowered:
+def lower(function: Callable, *arguments, device_kind: str | None = None) -> jax.stages.Lowered:
     """Lower a jitted function for an NVIDIA GPU, on any machine.
 
     Args:
         function: made by ``jax.jit``.
         arguments: arrays or ``jax.ShapeDtypeStruct``.
-        device: the name of a GPU where there is none: newer versions of JAX want to know.
-            ``None``: the one of this machine or of an enclosing `abstract_device`.
+        device_kind: the name of the GPU; ``None``: the one of this machine, or any if it has none.
+            Newer versions of JAX want to know; no instruction of the kernel depends on it.
     """
-    context = contextlib.nullcontext() if device is None else abstract_device(device)
+    gpu = device()
+    if device_kind is None and gpu is not None and gpu.platform == "gpu":
+        context = jax.default_device(gpu)
+    else:
+        context = _abstract_device(device_kind or "NVIDIA H100")
     with context, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The Pallas Triton backend is deprecated")
         return function.trace(*arguments).lower(lowering_platforms=(PLATFORM,))
 
 
-def abstract_device(kind: str):
+def _abstract_device(kind: str):
     """A context that names the GPU to compile for. JAX 0.10 needs none, 0.12 does."""
     if "platform" not in inspect.signature(AbstractDevice).parameters:
         return contextlib.nullcontext()

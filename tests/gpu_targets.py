@@ -53,4 +53,6 @@ _H100 = dict(
 _B200 = _H100 | dict(name="NVIDIA B200", major=10, cores=148, bandwidth=8000000000000, l2=132120576)
 
 # Compute capability -> what `jax.experimental.topologies.get_topology_desc` takes.
-TARGETS = {t["major"] * 10: (t["name"], _TEMPLATE.format(**t)) for t in (_A100, _H100, _B200)}
+TARGETS: dict[int, tuple[str, str]] = {
+    10 * int(t["major"]): (str(t["name"]), _TEMPLATE.format(**t)) for t in (_A100, _H100, _B200)
+}

@@ -203,6 +203,11 @@ def test_the_lowered_kernel_agrees_with_its_chosen_tile(shape):
     check_lowered(_device.example(shape), _tiles.choose(shape))
 
 
+def test_the_lowered_kernel_agrees_where_double_precision_is_on(float64):
+    """A model in single precision: loop counters and constants must not turn it into double."""
+    check_lowered(_device.example(Shape(3, 4, 1, 2, 5, 6)), Tile(2, 4, 2, 1))
+
+
 def test_the_lowered_kernel_keeps_problems_apart():
     """Under vmap, with a batch that programs share."""
     shape, tile = Shape(2, 4, 1, 2, 3, 5), Tile(2, 4, 2, 1)
@@ -328,11 +333,14 @@ def test_tiles_are_legal(shape):
 
 def test_what_gpu_compilers_said_is_about_this_kernel():
     """Rungs 5 and 6 take compilers that are not in this environment: their results are kept."""
-    report = json.loads(verify_gpu_kernels.OUTPUT.read_text())
     stale = "the kernel has changed: run `make verify-gpu-kernels`"
-    assert report["code"] == verify_gpu_kernels.fingerprint(), stale
-    assert report["ok"]
-    assert {row["shape"] for row in report["xla"]} == set(_tiles.LARGE), stale
+    reports = sorted(verify_gpu_kernels.OUTPUT.parent.glob("kernels_verify*.json"))
+    assert verify_gpu_kernels.OUTPUT in reports
+    for file in reports:
+        report = json.loads(file.read_text())
+        assert report["code"] == verify_gpu_kernels.fingerprint(), stale
+        assert report["ok"], file
+        assert {row["shape"] for row in report["xla"]} == set(_tiles.LARGE), stale
 
 
 # Which implementation runs
