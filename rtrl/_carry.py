@@ -1,6 +1,6 @@
 """What a cell carries from one timestep to the next."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax

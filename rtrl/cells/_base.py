@@ -24,8 +24,8 @@ class Cell(eqx.Module):
     A subclass writes ``project`` and ``update``; traces, gradients and checks follow from these.
     Array fields that ``project`` or ``recurrent`` use are projection parameters; the floating-point
     ones that ``update`` uses are module parameters, of shape ``(N,)`` or ``()`` (one number shared
-    by all modules). Every field is real: a complex parameter is a pair of real fields, because optimizers
-    mishandle complex ones. Readouts live outside the cell.
+    by all modules). Every field is real: a complex parameter is a pair of real fields, because
+    optimizers mishandle complex ones. Readouts live outside the cell.
 
     Source: Zucchet et al., "Online learning of long-range dependencies" (2023), section 3.1.
     """

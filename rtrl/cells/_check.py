@@ -103,7 +103,8 @@ def _check_recurrent(cell: Cell, name: str, n: int, dtype) -> None:
     shapes = [(w.shape, w.dtype) for w in Modules(cell).recurrent()]
     if any(shape not in ((n, n), (1, n)) or kind != dtype for shape, kind in shapes):
         raise ValueError(
-            f"{name}.recurrent(): expected {dtype} weights ({n}, {n}) or rows (1, {n}), got {shapes}."
+            f"{name}.recurrent(): expected {dtype} weights ({n}, {n}) or rows (1, {n}), got "
+            f"{shapes}."
         )
     output = jax.eval_shape(lambda: cell.output(cell.initial()))
     if jnp.issubdtype(dtype, jnp.complexfloating) or jax.tree.map(_signature, output) != (
@@ -152,7 +153,8 @@ def _check_jacobians(cell: Cell, name: str) -> None:
             raise ValueError(
                 f"{name}.update(): its modules are not independent: {argument} of one module "
                 f"reaches the state of another ({_interacting(function, point)}). Online rules "
-                "need update() to be elementwise over modules; only project() and recurrent() may mix."
+                "need update() to be elementwise over modules; only project() and recurrent() may "
+                "mix."
             )
 
 

@@ -14,7 +14,6 @@ from rtrl._trace import Gradients
 from rtrl._validate import require
 from rtrl.cells._base import Cell
 
-
 Run = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
 Pull = Callable[[PyTree], tuple[PyTree, PyTree]]
 
