@@ -118,8 +118,9 @@ class AdaptiveLIF(Cell):
 
     With ``dense=True`` the spikes of all neurons drive each, ``W x_t + U s_{t-1} + b``.
 
-    Two numbers per module: the membrane before its reset, and the adaptation, a memory of past
-    spikes that outlasts the membrane. The paper subtracts the threshold from the decayed membrane;
+    Two numbers per module: the membrane before its reset less ``beta * a``, so that the state alone
+    decides the spike, and the adaptation a, a memory of past spikes that outlasts the membrane. The
+    paper subtracts the threshold from the decayed membrane;
     here the reset comes first, as in `LIF`.
 
     Initialisation: tau log-uniform in ``[tau_min, tau_max]``, tau_a in ``[adapt_min, adapt_max]``
@@ -127,8 +128,8 @@ class AdaptiveLIF(Cell):
 
     Args:
         in_size: H, features of the input.
-        hidden_size: N, modules; the state is ``(v, a)``, each ``(N,)`` real, the output ``(N,)``
-            zeros and ones.
+        hidden_size: N, modules; the state is ``(v - beta a, a)``, each ``(N,)`` real, the output
+            ``(N,)`` zeros and ones.
         tau_min, tau_max: bounds on the initial time constants of the membrane, timesteps.
         adapt_min, adapt_max: bounds on those of the adaptation, timesteps.
         beta: initial rise of the threshold per spike, in units of the membrane; learned.
@@ -200,17 +201,17 @@ class AdaptiveLIF(Cell):
     def update(
         self, h: tuple[Array, Array], u: Float[Array, " N"], *from_others: Float[Array, " N"]
     ) -> tuple[Array, Array]:
-        v, a = h
-        over = v - self.threshold - self.beta * a
+        above, a = h
+        over, v = above - self.threshold, above + self.beta * a
         s = _surrogate.spike(over, self.surrogate)
         reset = _surrogate.spike(over, _surrogate.never) if self.detach_reset else s
         v = v * (1 - reset) if self.reset == "zero" else v - self.threshold * reset
         alpha, rho = jnp.exp(-jnp.exp(-self.tau_log)), jnp.exp(-jnp.exp(-self.tau_a_log))
-        return alpha * v + sum(from_others, start=u) + self.b, rho * a + s
+        v, a = alpha * v + sum(from_others, start=u) + self.b, rho * a + s
+        return v - self.beta * a, a
 
     def output(self, h: tuple[Array, Array]) -> Float[Array, " N"]:
-        v, a = h
-        return _surrogate.spike(v - self.threshold - self.beta * a, self.surrogate)
+        return _surrogate.spike(h[0] - self.threshold, self.surrogate)
 
 
 def check_spiking(threshold: float, reset: str, surrogate: object) -> None:

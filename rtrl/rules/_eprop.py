@@ -15,7 +15,8 @@ class EProp(DiagonalRule):
 
     Equals `RTRL`, which is exact, for independent modules, and `Truncated` for a cell that depends
     on its past through recurrent weights alone, such as `VanillaRNN` (RFLO needs leaky neurons,
-    such as ``ConstGate(dense=True)``). Bias: all credit that passes through a recurrent weight is lost.
+    such as ``ConstGate(dense=True)``). Bias: all credit that passes through a recurrent weight is
+    lost.
 
     The errors are those of symmetric weights; with `random_feedback` they are e-prop's random ones.
     The paper's eligibility ignores that a spike resets the membrane: ``LIF(detach_reset=True)``.
