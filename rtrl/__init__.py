@@ -8,6 +8,7 @@ from rtrl._carry import Carry as Carry
 from rtrl._carry import init_carry as init_carry
 from rtrl._checkpoint import load as load
 from rtrl._checkpoint import save as save
+from rtrl._feedback import random_feedback as random_feedback
 from rtrl._gradient import sequence_gradient as sequence_gradient
 from rtrl._kalman import kalman as kalman
 from rtrl._learner import LearnerState as LearnerState

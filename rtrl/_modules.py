@@ -69,6 +69,9 @@ class Modules:
     def weights(self) -> tuple[Array | None, ...]:
         return as_tuple(self.cell.project())
 
+    def feedback(self) -> tuple[Array | None, ...]:
+        return as_tuple(self.cell.feedback())
+
     def recurrent(self) -> tuple[Array, ...]:
         return _recurrent(self.cell)
 

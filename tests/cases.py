@@ -87,7 +87,7 @@ ONLINE_RULES = {
 RULES = {**ONLINE_RULES, "BPTT": rtrl.BPTT(), "ExactRTRL": rtrl.ExactRTRL()}
 #: Rules for dense cells, in full or in part; they learn every other cell too.
 DENSE_RULES = {
-    "SnAp1": rtrl.SnAp1(),
+    "SnAp1": rtrl.SnAp1("timestep"),
     "SnApN": rtrl.SnApN(2),
     "EProp": rtrl.EProp("timestep"),
     "UORO": rtrl.UORO(),

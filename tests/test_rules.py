@@ -39,6 +39,10 @@ def distance(a, b):
     return max(relative_error(a, b).values())
 
 
+def leaves(tree):
+    return jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
+
+
 def some(names):
     """These by default, every other dense cell if slow tests run."""
     return [n if n in names else pytest.param(n, marks=pytest.mark.slow) for n in DENSE]
@@ -49,20 +53,18 @@ def some(names):
 
 @pytest.mark.core
 @pytest.mark.parametrize("rule", [rtrl.SnApN(MODULES), rtrl.TBPTT(T)], ids=["SnApN", "TBPTT"])
-@pytest.mark.parametrize("name", some(["LSTM", "SharedGate-dense"]))
-def test_rules_that_lose_nothing_equal_bptt(name, rule, float64):
-    """Two numbers per module, and rows that all modules share; step by step and in chunks."""
+@pytest.mark.parametrize("chunk", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", some(["AdaptiveLIF-dense", "SharedGate-dense"]))
+def test_rules_that_lose_nothing_equal_bptt(name, chunk, rule, float64):
+    """Two numbers per module, and rows that all modules share. Others are seen to fail below."""
     cell, xs, weights = problem(name)
     exact = bptt_gradient(cell, xs, weights)
-    for chunk in (1, 7):
-        grads, _ = online_gradient(cell, xs, weights, rule, chunk)
-        assert distance(grads, exact) < TOLERANCE
-    less = rtrl.SnApN(1) if isinstance(rule, rtrl.SnApN) else rtrl.TBPTT(T - 8)
-    assert distance(online_gradient(cell, xs, weights, less, 7)[0], exact) > 1e-4
+    grads, _ = online_gradient(cell, xs, weights, rule, chunk)
+    assert distance(grads, exact) < TOLERANCE
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("name", some(["GRU"]))
+@pytest.mark.parametrize("name", some(["ConstGate-dense"]))
 def test_exact_rules_learn_dense_networks_with_batch_weights_and_resets(name, float64):
     model = network(name, depth=1, norm="post")
     xs, ys, weights, resets = data(T, 2, 0)
@@ -76,7 +78,6 @@ def test_exact_rules_learn_dense_networks_with_batch_weights_and_resets(name, fl
 
     assert error(rtrl.ExactRTRL(), lambda grads: grads) < TOLERANCE
     assert error(rtrl.SnApN(MODULES)) < TOLERANCE
-    assert error(rtrl.TBPTT(T)) < TOLERANCE
     assert error(rtrl.SnAp1()) > 1e-3
 
 
@@ -137,7 +138,7 @@ def test_eprop_is_bptt_with_recurrent_inputs_held_fixed(name, float64):
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("name", some(["GRU"]))
+@pytest.mark.parametrize("name", some(["VanillaRNN"]))
 def test_tbptt_goes_back_k_timesteps_from_every_error(name, float64):
     cell, xs, weights = problem(name)
     k = 3
@@ -200,13 +201,13 @@ def test_snapn_keeps_what_n_timesteps_reach(float64):
 
     exact = bptt_gradient(cell, xs, weights)
     errors = []
-    for n in (1, 2, N):
+    for n in (2, N):
         grads, _ = online_gradient(cell, xs, weights, rtrl.SnApN(n), 1)
         for name, expected in oracle(n - 1).items():
             assert np.allclose(getattr(grads, name), expected.sum(0), rtol=1e-9, atol=1e-9)
         errors.append(distance(grads, exact))
         assert not np.asarray(grads.U)[~ring].any()  # absent weights learn nothing
-    assert errors[0] > errors[1] > 1e-2 and errors[2] < TOLERANCE
+    assert errors[0] > 1e-2 and errors[1] < TOLERANCE
 
 
 # Unbiased rules ----------------------------------------------------------------------------------
@@ -266,12 +267,20 @@ def test_unbiased(name, rule, float64):
 # The contract of a learner -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", DENSE_RULES.values(), ids=DENSE_RULES.keys())
-@pytest.mark.parametrize(
-    ("cell", "batch"),
-    [("GRU", 2)] + [pytest.param(c, b, marks=pytest.mark.slow) for c, b in [
-        ("LRU", 2), ("LeakyIntegrator", None), ("GRU", None)]],
-)  # fmt: skip
+def learners():
+    for rule in DENSE_RULES:
+        for cell, batch in [
+            ("VanillaRNN", 2),
+            ("LRU", 2),
+            ("LeakyIntegrator", None),
+            ("GRU", None),
+        ]:
+            fast = cell == "VanillaRNN" and rule in ("SnAp1", "UORO", "TBPTT")
+            marks = () if fast else pytest.mark.slow
+            yield pytest.param(DENSE_RULES[rule], cell, batch, marks=marks, id=f"{rule}-{cell}")
+
+
+@pytest.mark.parametrize(("rule", "cell", "batch"), list(learners()))
 def test_a_learner_keeps_its_promises(rule, cell, batch, tmp_path):
     """Chunks are single steps, weight zero is no target, reset begins anew, saving loses nothing,
     nothing is compiled again."""
@@ -293,17 +302,13 @@ def test_a_learner_keeps_its_promises(rule, cell, batch, tmp_path):
             rtrl.save(tmp_path / "state", state)
     assert len(traced) == compiled
     scanned, _ = learner.scan(start, xs, ys, chunk=4, weights=weights, resets=resets)
-    for a, b in zip(
-        jax.tree.leaves(eqx.filter(state.window, eqx.is_array)),
-        jax.tree.leaves(eqx.filter(scanned.window, eqx.is_array)),
-        strict=True,
-    ):
+    for a, b in zip(leaves(state.window), leaves(scanned.window), strict=True):
         assert np.isfinite(a).all() and np.allclose(a, b, atol=2e-4)  # another order of sums
     resumed = rtrl.load(tmp_path / "state", like=start)
     for t in range(4, 8):
         resumed, _ = learner.step(resumed, xs[t], ys[t], weights[t], resets[t])
-    for a, b in zip(*map(jax.tree.leaves, (resumed, state)), strict=True):
-        assert np.array_equal(a, b, equal_nan=eqx.is_inexact_array(a))
+    for a, b in zip(leaves(resumed), leaves(state), strict=True):
+        assert np.array_equal(a, b)
     other = jnp.where(weights[..., None] == 0, ys + 7, ys)
     again, _ = learner.scan(start, xs, other, chunk=4, weights=weights, resets=resets)
     for a, b in zip(*map(jax.tree.leaves, (again.window, scanned.window)), strict=True):
