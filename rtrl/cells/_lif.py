@@ -25,7 +25,9 @@ class LIF(Cell):
         v_t = a * v_{t-1} * (1 - s_{t-1}) + W x_t + b               reset to zero
         output s_t,   a = exp(-1 / tau),   tau = exp(tau_log)
 
-    With ``dense=True`` the spikes of all neurons drive each, ``W x_t + U s_{t-1} + b``.
+    With ``dense=True`` the spikes of all neurons drive each; reset by subtraction::
+
+        v_t = a * (v_{t-1} - threshold * s_{t-1}) + W x_t + U s_{t-1} + b
 
     The state is the membrane before its reset: it decides the spike, and the next timestep resets
     first. Exact under RTRL with respect to the surrogate: its gradient is that of BPTT with the
@@ -116,7 +118,9 @@ class AdaptiveLIF(Cell):
         a_t = rho * a_{t-1} + s_{t-1}
         output s_t,   alpha = exp(-1 / tau),   rho = exp(-1 / tau_a)
 
-    With ``dense=True`` the spikes of all neurons drive each, ``W x_t + U s_{t-1} + b``.
+    With ``dense=True`` the spikes of all neurons drive each; reset by subtraction::
+
+        v_t = alpha * (v_{t-1} - threshold * s_{t-1}) + W x_t + U s_{t-1} + b
 
     Two numbers per module: the membrane before its reset less ``beta * a``, so that the state alone
     decides the spike, and the adaptation a, a memory of past spikes that outlasts the membrane. The

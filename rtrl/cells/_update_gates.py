@@ -22,7 +22,9 @@ class ConstGate(Cell):
         h_t = (1 - s) * h_{t-1} + s * tanh(W x_t + w * h_{t-1})
 
     The recurrent weight is one number per neuron: no neuron sees another's state. With
-    ``dense=True`` it is a matrix, ``U h_{t-1}`` for ``w * h_{t-1}``.
+    ``dense=True`` it is a matrix::
+
+        h_t = (1 - s) * h_{t-1} + s * tanh(W x_t + U h_{t-1})
 
     Initialisation: W normal with variance ``1 / H``, w standard normal, U with variance ``1 / N``.
 
@@ -83,7 +85,10 @@ class SharedGate(Cell):
 
     The paper's gate also sees every neuron's state, ``u_s . h_{t-1}``: then no two neurons would be
     independent and one number per parameter would not be exact. With ``dense=True`` it does, and
-    the recurrent weight is a matrix, ``U h_{t-1}`` for ``w * h_{t-1}``.
+    the recurrent weight is a matrix::
+
+        s_t = sigmoid(w_s . x_t + u_s . h_{t-1} + b_s)
+        h_t = (1 - s_t) * h_{t-1} + s_t * tanh(W x_t + U h_{t-1})
 
     Initialisation: ``1 - sigmoid(b_s) = exp(-1 / tau)``; w_s and W normal with variance ``1 / H``,
     w standard normal, u_s and U with variance ``1 / N``.
@@ -151,7 +156,10 @@ class DiagGate(Cell):
         h_t = (1 - s_t) * h_{t-1} + s_t * tanh(W x_t + w * h_{t-1})
 
     Recurrent weights are one number per neuron: no neuron sees another's state. With
-    ``dense=True`` they are matrices, ``U_s h_{t-1}`` and ``U h_{t-1}``.
+    ``dense=True`` they are matrices::
+
+        s_t = sigmoid(W_s x_t + U_s h_{t-1} + b_s)
+        h_t = (1 - s_t) * h_{t-1} + s_t * tanh(W x_t + U h_{t-1})
 
     Initialisation: ``1 - sigmoid(b_s) = exp(-1 / tau)``, tau log-uniform in ``[tau_min, tau_max]``
     (timesteps); W_s and W normal with variance ``1 / H``, w_s and w standard normal, U_s and U with
