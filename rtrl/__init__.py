@@ -8,6 +8,7 @@ from rtrl._carry import Carry as Carry
 from rtrl._carry import init_carry as init_carry
 from rtrl._checkpoint import load as load
 from rtrl._checkpoint import save as save
+from rtrl._feedback import random_feedback as random_feedback
 from rtrl._gradient import sequence_gradient as sequence_gradient
 from rtrl._kalman import kalman as kalman
 from rtrl._learner import LearnerState as LearnerState
@@ -29,7 +30,13 @@ from rtrl._stream import close_stream as close_stream
 from rtrl._stream import open_stream as open_stream
 from rtrl.cells import Cell as Cell
 from rtrl.rules import BPTT as BPTT
+from rtrl.rules import KFRTRL as KFRTRL
 from rtrl.rules import RTRL as RTRL
+from rtrl.rules import TBPTT as TBPTT
+from rtrl.rules import UORO as UORO
+from rtrl.rules import EProp as EProp
 from rtrl.rules import ExactRTRL as ExactRTRL
+from rtrl.rules import SnAp1 as SnAp1
+from rtrl.rules import SnApN as SnApN
 from rtrl.rules import Spatial as Spatial
 from rtrl.rules import Truncated as Truncated

@@ -37,6 +37,11 @@ class Partials(NamedTuple):
     recurrent: tuple[Array, ...]
     slope: Array | None
 
+    @property
+    def first_recurrent(self) -> int:
+        """Where in J and inputs the recurrent projections begin."""
+        return len(self.J) - len(self.recurrent)
+
 
 class Modules:
     """The modules of one cell, their state stacked into a ``(d, N)`` array.
@@ -63,6 +68,9 @@ class Modules:
 
     def weights(self) -> tuple[Array | None, ...]:
         return as_tuple(self.cell.project())
+
+    def feedback(self) -> tuple[Array | None, ...]:
+        return as_tuple(self.cell.feedback())
 
     def recurrent(self) -> tuple[Array, ...]:
         return _recurrent(self.cell)

@@ -208,7 +208,8 @@ class SequenceModel(eqx.Module):
 
         Returns the predictions, ``(time, [batch,] out_size)``, and the new carry.
         """
-        if isinstance(self.encoder, eqx.nn.Linear) and not jnp.issubdtype(xs.dtype, jnp.floating):
+        dense_encoder = isinstance(getattr(self.encoder, "inner", self.encoder), eqx.nn.Linear)
+        if dense_encoder and not jnp.issubdtype(xs.dtype, jnp.floating):
             raise ValueError(
                 f"xs: expected floating-point features for the dense encoder, got {xs.dtype}. "
                 "Convert them, or give an encoder that takes integers (such as eqx.nn.Embedding)."

@@ -102,16 +102,20 @@ def _check_shapes(modules, xs, carry, rule, resets, mask) -> bool:
     return bool(batch)
 
 
-def _project(modules: Modules, xs: Float[Array, "K B H"]) -> tuple[Array, ...]:
+def _project(weights: tuple[Array | None, ...], xs: Float[Array, "K B H"]) -> tuple[Array, ...]:
     """``u = W x`` for every input projection, batch and time in one GEMM."""
-    return tuple(
-        xs if w is None else _trace.outer_sum("nh,kbh->kbn", w, xs) for w in modules.weights()
-    )
+    return tuple(xs if w is None else _trace.outer_sum("nh,kbh->kbn", w, xs) for w in weights)
 
 
 def _run_differentiable(m: Modules, xs, carry, resets, mask):
     """The recurrence as ordinary differentiable code."""
-    _, hs = _states(m, m.stack(carry.state), _project(m, xs), resets, mask)
+    if type(m.cell).feedback is Cell.feedback:
+        u = _project(m.weights(), xs)
+    else:  # forward by one set of weights, back to the inputs by another
+        through = _project(m.feedback(), xs)
+        forward = _project(m.weights(), jax.lax.stop_gradient(xs))
+        u = tuple(a + b - jax.lax.stop_gradient(b) for a, b in zip(forward, through, strict=True))
+    _, hs = _states(m, m.stack(carry.state), u, resets, mask)
     return hs, Carry(m.unstack(hs[-1]), carry.trace)
 
 
@@ -125,7 +129,7 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
 
     def forward(leaves, xs, carry):
         m = Modules(modules.with_leaves(leaves))
-        u = _project(m, xs)
+        u = _project(m.weights(), xs)
         before, hs = _states(m, m.stack(carry.state), u, resets, mask)
         partials = _partials(m, rule, before, xs, u, resets, mask)
         _, after, _ = rule.local(_plain(carry.trace), partials, jnp.zeros_like(hs))
@@ -251,9 +255,10 @@ def _to_leaves(m: Modules, to_weights, to_modules) -> list[Array]:
 
 
 def _to_inputs(m: Modules, J, errors) -> Float[Array, "K B H"]:
-    """The error of the inputs: through the projections, ``x <- W^T J^T delta``."""
+    """The error of the inputs: through the projections, ``x <- W^T J^T delta``, or through the
+    weights that stand for them there."""
     total = jnp.zeros((), m.initial.real.dtype)
-    for w, j in zip(m.weights(), J):  # noqa: B905  (recurrent projections come after)
+    for w, j in zip(m.feedback(), J):  # noqa: B905  (recurrent projections come after)
         to_u = (j * errors).sum(2)
         if w is None:
             total = total + jnp.real(to_u)

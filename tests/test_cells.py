@@ -14,8 +14,8 @@ from cases import (
     EVERY_CELL,
     MODULES,
     ONLINE_RULES,
-    RULES,
     WIDTH,
+    combinations,
     data,
     network,
     squared_error,
@@ -145,9 +145,7 @@ def test_a_users_own_neuron_learns_exactly(name, float64):
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("batch", [None, 2])
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
-@pytest.mark.parametrize("cell", EVERY_CELL)
+@pytest.mark.parametrize(("cell", "rule", "batch"), list(combinations()))
 def test_contract(cell, rule, batch):
     """Shapes and dtypes kept, the same under jit, gradients finite and real, reset to the start."""
     size = 4

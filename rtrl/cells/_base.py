@@ -46,6 +46,14 @@ class Cell(eqx.Module):
         """
         return None
 
+    def feedback(self) -> Array | None | tuple[Array | None, ...]:
+        """Name the weights by whose transposes errors travel to the inputs: those of `project`.
+
+        Others of the same shapes make the layers below learn from other errors; see
+        `random_feedback`.
+        """
+        return self.project()
+
     @abc.abstractmethod
     def update(self, h: PyTree[Array], u: PyTree[Array], *v: PyTree[Array]) -> PyTree[Array]:
         """Advance the state by one timestep, elementwise over modules.

@@ -116,6 +116,14 @@ def _check_recurrent(cell: Cell, name: str, n: int, dtype) -> None:
             f"each other, got {output}."
         )
 
+    params, rest = eqx.partition(cell, eqx.is_inexact_array)
+    if depends(lambda p: eqx.combine(p, rest).output(cell.initial()), params):
+        raise ValueError(
+            f"{name}.output(): expected what the modules see of each other to depend on the state "
+            "alone, got an output that depends on the cell's parameters too; no rule would learn "
+            "what they do there. Put what they make of the state into the state."
+        )
+
 
 def _signature(leaf) -> tuple:
     return (leaf.shape, jnp.dtype(leaf.dtype))
