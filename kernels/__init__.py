@@ -2,3 +2,4 @@
 
 from rtrl.kernels._api import diagonal_trace as diagonal_trace
 from rtrl.kernels._api import kernel_pays as kernel_pays
+from rtrl.kernels._api import serves as serves

@@ -1,18 +1,17 @@
 """`diagonal_trace`: checks, the choice of an implementation, and the batching rule."""
 
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
+from rtrl._trace import Implementation
 from rtrl._validate import require
 from rtrl.kernels import _backend, _device, _tiles
 from rtrl.kernels._diagonal_trace import launch
 from rtrl.kernels._reference import xla
 
-Implementation = Literal["xla", "pallas", "pallas_interpret"] | None
 LARGEST = 2**31 - 1  # real numbers in an array: the kernel's offsets have 32 bits
 
 
@@ -66,6 +65,15 @@ def diagonal_trace(
         gpu = {_backend.PLATFORM: partial(_kernel, interpret=False)}
         return jax.lax.platform_dependent(*arguments, default=xla, **gpu)
     return _kernel(*arguments, interpret=name == "pallas_interpret")
+
+
+def serves(implementation: Implementation, trace, D, J, xs, deltas) -> bool:
+    """Whether `diagonal_trace` would run the kernel for these arguments, not XLA.
+
+    Raises:
+        ValueError: the kernel was asked for by name and can't do this.
+    """
+    return _resolve(implementation, trace, D, J, xs, deltas) != "xla"
 
 
 def kernel_pays(K: int) -> bool:

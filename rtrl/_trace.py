@@ -17,7 +17,7 @@ JAX's convention, dl = Re(delta dh). Nothing divides by D, so a reset is D = 0.
 Source: Zucchet et al. (2023), equations B.5-B.10, summed over a chunk.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -41,14 +41,25 @@ class Trace(eqx.Module):
     modules: dict[str, Inexact[Array, "*B d N"]]
 
 
+#: How the trace advances: by XLA, by the fused GPU kernel, by the kernel interpreted (slowly, on any
+#: device), or, ``None``, by the kernel where it works and pays, else by XLA.
+Implementation = Literal["xla", "pallas", "pallas_interpret"] | None
+
 #: Of the projections' weights, ``(N, H)`` each, and of the module parameters by name, ``(N,)``.
 Gradients = tuple[tuple[Array | None, ...], dict[str, Array]]
 
 
 def with_trace(
-    trace: Trace, partials: Partials, deltas: Inexact[Array, "K B d N"]
+    trace: Trace,
+    partials: Partials,
+    deltas: Inexact[Array, "K B d N"],
+    implementation: Implementation = None,
 ) -> tuple[Gradients, Trace, Inexact[Array, "K B d N"]]:
     """The local phase: gradients, the trace after the chunk, and the errors ``e_k``."""
+    if implementation is None and jax.default_backend() != "gpu":
+        implementation = "xla"
+    if implementation != "xla":
+        return _with_kernel(trace, partials, deltas, implementation)
     if deltas.shape[0] == 1:  # elementwise, so that it fuses into one pass over the trace
         after = _step(trace, partials)
         gradients = branch(
@@ -63,6 +74,32 @@ def with_trace(
     within = without_trace(partials, errors)
     gradients = jax.tree.map(jnp.add, within, read(trace, boundary))
     return gradients, _advance(trace, partials, len(deltas)), errors
+
+
+def _with_kernel(
+    trace: Trace, partials: Partials, deltas: Array, implementation: Implementation
+) -> tuple[Gradients, Trace, Array]:
+    """The same, every projection's trace advanced and read in one pass by the fused kernel."""
+    from rtrl import kernels  # Pallas takes long to import
+
+    def projection(s, J, x):
+        arguments = (s, partials.D, J, x, deltas)
+        if s is None or not kernels.serves(implementation, *arguments):
+            return None
+        return kernels.diagonal_trace(*arguments, implementation=implementation)
+
+    done = tuple(map(projection, trace.projections, partials.J, partials.inputs))
+    rest = Trace(
+        tuple(s if d is None else None for s, d in zip(trace.projections, done, strict=True)),
+        trace.modules,
+    )
+    inputs = (x if d is None else None for x, d in zip(partials.inputs, done, strict=True))
+    (weights, modules), after, errors = with_trace(
+        rest, partials._replace(inputs=tuple(inputs)), deltas, "xla"
+    )
+    weights = (w if d is None else d[0] for w, d in zip(weights, done, strict=True))
+    advanced = (s if d is None else d[1] for s, d in zip(after.projections, done, strict=True))
+    return (tuple(weights), modules), Trace(tuple(advanced), after.modules), errors
 
 
 def without_trace(partials: Partials, errors: Inexact[Array, "K B d N"]) -> Gradients:
