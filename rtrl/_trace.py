@@ -41,8 +41,8 @@ class Trace(eqx.Module):
     modules: dict[str, Inexact[Array, "*B d N"]]
 
 
-#: How the trace advances: by XLA, by the fused GPU kernel, by the kernel interpreted (slowly, on any
-#: device), or, ``None``, by the kernel where it works and pays, else by XLA.
+#: How the trace advances: by XLA, by the fused GPU kernel, by the kernel interpreted (slowly, on
+#: any device), or, ``None``, by the kernel where it works and pays, else by XLA.
 Implementation = Literal["xla", "pallas", "pallas_interpret"] | None
 
 #: Of the projections' weights, ``(N, H)`` each, and of the module parameters by name, ``(N,)``.
