@@ -13,8 +13,10 @@ from rtrl.cli._signals import Stop
 from rtrl.cli._train import Done, resume, run_length, train
 
 
-def variants(setup: Setup, data: Data, rules: str, chunks: str | None) -> list[Setup]:
+def variants(setup: Setup, data: Data, rules: str | None, chunks: str | None) -> list[Setup]:
     """One setup for each rule and chunk; rules that are alike in all chunks come once."""
+    if rules is None:
+        rules = "RTRL,Truncated,Spatial" if data.kind == "stream" else "RTRL,Truncated,BPTT"
     names = [rule_name(name.strip(), "--rules") for name in rules.split(",") if name.strip()]
     sizes: list[int | None] = []
     for text in (chunks or "").split(","):

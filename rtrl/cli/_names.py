@@ -16,7 +16,15 @@ def cell_names() -> list[str]:
 
 
 def rule_names() -> list[str]:
-    return _exported(rtrl.rules, rtrl.rules.Rule)
+    """Rules that need no argument."""
+    return [
+        name
+        for name in _exported(rtrl.rules, rtrl.rules.Rule)
+        if all(
+            p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+            for p in inspect.signature(getattr(rtrl.rules, name)).parameters.values()
+        )
+    ]
 
 
 def find_cell(name: str) -> type[rtrl.Cell]:

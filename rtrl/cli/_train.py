@@ -176,7 +176,7 @@ def command(
     steps: int | None,
     epochs: int | None,
     line: str,
-    variants: tuple[str, str | None] | None = None,
+    variants: tuple[str | None, str | None] | None = None,
 ) -> None:
     """``rtrl train``, or with rules and chunks ``rtrl compare``, from options to the picture."""
     from rtrl.cli import _compare
