@@ -131,8 +131,13 @@ def begin(setup: Setup, source: CsvStream) -> tuple[Any, Any]:
     """A learner for the columns of a file, and its first state."""
     model = build_model(setup, source.in_size, source.out_size)
     learner = build_learner(setup, "stream", squared_error, model)
-    state = learner.init(model)
-    return learner, rtrl.open_stream(state, chunk=setup.chunk or 1, delay=source.horizon)
+    chunk, delay = setup.chunk or 1, source.horizon
+    # Compile now, on rows that nobody sees, and not when a live row waits for its prediction.
+    x, y = np.zeros(source.in_size), np.zeros(source.out_size)
+    rows = ((x, y) for _ in range(2 * chunk + delay))
+    for _ in learner.stream(learner.init(model), rows, chunk=chunk, delay=delay):
+        pass
+    return learner, rtrl.open_stream(learner.init(model), chunk=chunk, delay=delay)
 
 
 def _live(score: Score) -> str:
