@@ -7,10 +7,10 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core test-full lint format clean
+.PHONY: help setup demo test test-core test-full verify-gpu-kernels lint format clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer), WORKERS=$(WORKERS) (test processes), VENV=$(VENV)"
 
 setup: $(VENV)/.stamp  ## the virtual environment, with rtrl installed from this folder
@@ -38,6 +38,23 @@ test-core: setup  ## the essential tests only
 test-full: setup  ## every test, slow ones included, on new random examples, with all of XLA's optimizations
 	@HYPOTHESIS_PROFILE=explore $(PYTEST) -m ""
 
+# Compilers for GPUs, a gigabyte of them, without the CUDA libraries: nothing runs on a GPU here.
+# With another version of JAX: PYTHON=python3.12 GPU_VENV=.venv-gpu312 GPU_OUTPUT=<a file>
+GPU_VENV ?= .venv-gpu
+GPU_OUTPUT ?= bench/results/kernels_verify.json
+GPU_PIP := $(GPU_VENV)/bin/python -m pip -qq --disable-pip-version-check
+
+$(GPU_VENV)/.stamp: pyproject.toml
+	@echo "Setting up $(GPU_VENV) (a few minutes the first time)"
+	@$(PYTHON) -m venv $(GPU_VENV)
+	@$(GPU_PIP) install -e ".[gpu-verify]"
+	@version=$$($(GPU_VENV)/bin/python -c 'import jax; print(jax.__version__)'); \
+		$(GPU_PIP) install --no-deps jax-cuda13-plugin==$$version jax-cuda13-pjrt==$$version
+	@touch $@
+
+verify-gpu-kernels: $(GPU_VENV)/.stamp  ## compile the GPU kernel, without a GPU, for three generations
+	@$(GPU_VENV)/bin/python tests/verify_gpu_kernels.py --output $(GPU_OUTPUT)
+
 lint: setup  ## style, formatting and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -48,4 +65,4 @@ format: setup  ## rewrite the files in the project's style
 	@$(BIN)/ruff format .
 
 clean:  ## remove the virtual environments and caches
-	rm -rf .venv .venv312 build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv312 .venv-gpu .venv-gpu312 build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -35,6 +35,7 @@ RULES = {
     "rtrl": (rtrl.RTRL(errors="timestep"), 48),
     "rtrl-chunk16": (rtrl.RTRL(errors="chunk"), 16),
     "rtrl-chunk16-anywhere": (rtrl.RTRL(errors="chunk"), 16),
+    "rtrl-chunk24": (rtrl.RTRL(errors="chunk"), 24),
     "truncated": (rtrl.Truncated(), 48),
     "spatial": (rtrl.Spatial(), 48),
 }

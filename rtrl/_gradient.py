@@ -52,7 +52,8 @@ def chunk_gradient(
         network = eqx.combine(params, static)
         return network(chunk.xs, carry, rule=rule, resets=chunk.resets, mask=chunk.mask, key=key)
 
-    predictions, carry, pullback = rule.differentiate(run, params, carry)
+    once = getattr(model, "recurs_once", False)
+    predictions, pull = rule.differentiate(run, params, carry, once=once)
     weights = chunk.weights
     if chunk.ys is None:
         losses = jnp.full_like(weights, jnp.nan)
@@ -67,7 +68,8 @@ def chunk_gradient(
             weights = jnp.where(usable, weights, 0)
         samples = 1 if weights.ndim == 1 else weights.shape[1]
         errors = jax.tree.map(lambda e: _weigh(e, weights / samples, forgive), errors)
-    return ChunkResult(predictions, losses, weights, pullback(errors), carry)
+    grads, carry = pull(errors)
+    return ChunkResult(predictions, losses, weights, grads, carry)
 
 
 def _loss_and_error(loss: Loss, predictions: PyTree, ys: PyTree, axes: int) -> tuple[Array, PyTree]:
@@ -148,7 +150,9 @@ def sequence_gradient(
 
     Args:
         model: a `SequenceModel`, or any Equinox module of our cells that is called the same way:
-            ``model(xs, carry, *, rule, resets, mask, key) -> (predictions, carry)``.
+            ``model(xs, carry, *, rule, resets, mask, key) -> (predictions, carry)``. One that calls `recur`
+            once per cell may say so with a class attribute ``recurs_once = True``: its traces are
+            then advanced and read in one pass.
         loss: ``(prediction, target) -> scalar``, for one sample at one timestep.
         xs: inputs, ``(time, [batch,] in_size)``.
         ys: targets, a pytree of arrays ``(time, [batch,] ...)``.

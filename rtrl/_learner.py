@@ -12,9 +12,11 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from rtrl import _inputs
+from rtrl._branch import branch
 from rtrl._carry import Carry, init_carry, is_carry
 from rtrl._gradient import Loss, chunk_gradient, over_chunks
 from rtrl._inputs import Chunk
+from rtrl._jit import Jitted
 from rtrl._validate import require
 from rtrl.cells._base import cells_of
 from rtrl.rules._base import Rule, check_rule
@@ -155,7 +157,9 @@ class OnlineLearner(eqx.Module):
 
         Args:
             model: a `SequenceModel`, or any Equinox module of our cells that is called the same
-                way: ``model(xs, carry, *, rule, resets, mask, key) -> (predictions, carry)``.
+                way: ``model(xs, carry, *, rule, resets, mask, key) -> (predictions, carry)``. One
+                that calls `recur` once per cell may say so with a class attribute
+                ``recurs_once = True``: its traces are then advanced and read in one pass.
             batch_size: samples that are learned side by side; ``None`` for no batch axis.
             key: PRNG key of the dropout; default ``jax.random.key(0)``.
 
@@ -202,8 +206,7 @@ class OnlineLearner(eqx.Module):
         """
         require(not self.rule.whole_sequence, "rule", "one that learns from single timesteps "
                 "(BPTT needs scan with a chunk)", self.rule)  # fmt: skip
-        batch_size = _batch_size(state)
-        dtype = _inputs.float_dtype(state.model)
+        batch_size, dtype = _layout(state)
         x = _inputs.cast(x, dtype, "x")
         _inputs.check_xs(state.model, x, batch_size, time=False)
         lead = () if batch_size is None else (batch_size,)
@@ -318,14 +321,14 @@ class OnlineLearner(eqx.Module):
 
     def _call(self, function, state, data, chunk):
         wait = self.on_nonfinite == "raise"
-        traced = any(isinstance(a, Tracer) for a in jax.tree.leaves((state, data)))
+        traced = isinstance(state.step, Tracer) or isinstance(data.xs, Tracer)
         if wait and traced:
             raise ValueError(
                 "on_nonfinite: 'raise' can't work inside jit, where no value can be looked at; "
                 "use 'skip' and look at out.skipped."
             )
         jitted = function.donating if self.donate and not (wait or traced) else function.keeping
-        after, out = jitted((self, data, chunk), state)
+        after, out = jitted(self, data, chunk, state)
         if wait and (skipped := np.asarray(out.skipped)).any():
             first = int(np.argmax(skipped > 0))
             raise NonFiniteError(
@@ -336,17 +339,16 @@ class OnlineLearner(eqx.Module):
         return after, out
 
 
-class _Jitted:
-    """A function of ``(inputs, state)`` compiled twice: with and without donating the state."""
+class _Advance:
+    """A function of ``(learner, data, chunk, state)`` compiled with and without donating state."""
 
     def __init__(self, function: Callable[..., Any]):
-        self.donating = eqx.filter_jit(function, donate="all-except-first")
-        self.keeping = eqx.filter_jit(function)
+        self.donating = Jitted(function, donate_last=True)
+        self.keeping = Jitted(function)
 
 
-@_Jitted
-def _advance_one(inputs, state):
-    learner, data, _ = inputs
+@_Advance
+def _advance_one(learner, data, chunk, state):
     state, out = _learn(learner, state, jax.tree.map(lambda a: a[None], data))
     prediction, loss, skipped = jax.tree.map(
         lambda a: a[0], (out.prediction, out.loss, out.skipped)
@@ -354,9 +356,8 @@ def _advance_one(inputs, state):
     return state, StepOutput(prediction, loss, skipped, out.grad_norm)
 
 
-@_Jitted
-def _advance_many(inputs, state):
-    learner, data, chunk = inputs
+@_Advance
+def _advance_many(learner, data, chunk, state):
     arrays, static = eqx.partition(state, eqx.is_array)
 
     def body(arrays, data):
@@ -435,10 +436,12 @@ def _optimize(learner, params, opt_state, grads):
 def _update(learner, state, grads, go: Bool[Array, ""]) -> tuple[PyTree, PyTree]:
     """Update the parameters, or leave everything as it was."""
     params, static = eqx.partition(state.model, eqx.is_inexact_array)
-    after = _optimize(learner, params, state.opt_state, grads)
-    params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(go, new, old), after, (params, state.opt_state)
-    )
+    params, opt_state = branch(
+        go,
+        lambda params, opt_state, grads: _optimize(learner, params, opt_state, grads),
+        lambda params, opt_state, grads: (params, opt_state),
+        params, state.opt_state, grads,
+    )  # fmt: skip
     return eqx.combine(params, static), opt_state
 
 
@@ -449,20 +452,19 @@ def _accumulate(
     total = jax.tree.map(lambda t, g: jnp.where(finite, t + g, t), window.grads, grads)
     window = Window(total, window.weight + jnp.where(finite, weight, 0), window.chunks + 1)
     full = window.chunks >= learner.update_every
-    # A branch, not a choice between results: most chunks do without the optimizer's work.
-    params, static = eqx.partition(state.model, eqx.is_inexact_array)
-    params, opt_state = jax.lax.cond(
-        full & (window.weight > 0),
-        lambda: _optimize(learner, params, state.opt_state, window.grads),
-        lambda: (params, state.opt_state),
-    )
+    model, opt_state = _update(learner, state, window.grads, full & (window.weight > 0))
     window = jax.tree.map(lambda a: jnp.where(full, jnp.zeros_like(a), a), window)
-    return eqx.combine(params, static), opt_state, window
+    return model, opt_state, window
+
+
+def _layout(state: LearnerState) -> tuple[int | None, jnp.dtype]:
+    """The batch size, and the real dtype of the network: asking its parameters takes longer."""
+    h = jax.tree.leaves(state.carry)[0]  # a hidden state: ([batch,] N)
+    return None if h.ndim == 1 else h.shape[0], jnp.finfo(h.dtype).dtype
 
 
 def _batch_size(state: LearnerState) -> int | None:
-    shape = jax.tree.leaves(state.carry)[0].shape  # a hidden state: ([batch,] N)
-    return None if len(shape) == 1 else shape[0]
+    return _layout(state)[0]
 
 
 def hidden(carry: PyTree) -> PyTree:
@@ -470,7 +472,7 @@ def hidden(carry: PyTree) -> PyTree:
     return jax.tree.map(lambda c: Carry(c.state, None), carry, is_leaf=is_carry)
 
 
-@eqx.filter_jit
+@Jitted
 def _predict(model, x, carry):
     lead = jax.tree.leaves(carry)[0].shape[:-1]
     data = Chunk(x[None], None, jnp.ones((1, *lead)))
@@ -479,12 +481,15 @@ def _predict(model, x, carry):
     return jax.tree.map(lambda a: a[0], predictions), carry
 
 
-@eqx.filter_jit
+@Jitted
 def _restart(model, carry, mask):
     def restart(cell, carry):
         fresh = Carry(
             jax.tree.map(lambda h0, h: jnp.broadcast_to(h0, h.shape), cell.initial(), carry.state),
-            jax.tree.map(jnp.zeros_like, carry.trace),
+            # What is not a sensitivity, such as the key of a random rule, goes on.
+            jax.tree.map(
+                lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, carry.trace
+            ),
         )
         if mask is None:
             return fresh

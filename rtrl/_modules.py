@@ -17,21 +17,36 @@ from rtrl.cells._base import Cell, as_tuple
 
 
 class Partials(NamedTuple):
-    """One-step derivatives of the state, module by module (leading time and batch axes allowed).
+    """One timestep, differentiated (leading axes: time and batch, 1 where all would be alike).
 
     Attributes:
-        D: dh_t/dh_{t-1}, ``(..., d, d, N)``.
-        J: dh_t/du_t for every projection, ``(..., d, N)``.
+        D: dh_t/dh_{t-1} with everything projected held fixed, ``(..., d, d, N)``.
+        J: dh_t/du_t for every projection, then dh_t/dv_t for every recurrent one, ``(..., d, N)``.
         E: dh_t/dtheta for every module parameter by name, ``(..., d, N)``.
+        inputs: the vector that every projection multiplies, input ones first, ``(time, batch, H)``;
+            ``None`` for one without a weight.
+        recurrent: weights of the recurrent projections, ``(N, N)`` or ``(1, N)``.
+        slope: doutput/dh_{t-1}, how the modules see each other, ``(..., d, N)``; ``None`` if they
+            are independent.
     """
 
     D: Inexact[Array, "*t d d N"]
     J: tuple[Inexact[Array, "*t d N"], ...]
     E: dict[str, Inexact[Array, "*t d N"]]
+    inputs: tuple[Array | None, ...]
+    recurrent: tuple[Array, ...]
+    slope: Array | None
+
+    @property
+    def first_recurrent(self) -> int:
+        """Where in J and inputs the recurrent projections begin."""
+        return len(self.J) - len(self.recurrent)
 
 
 class Modules:
-    """The independent modules of one cell, their state stacked into a ``(d, N)`` array.
+    """The modules of one cell, their state stacked into a ``(d, N)`` array.
+
+    What enters a timestep is a tuple ``w``: the projected inputs u, then the recurrent ones v.
 
     Built while tracing; holds the cell's arrays, so it must not outlive the trace.
     """
@@ -54,15 +69,17 @@ class Modules:
     def weights(self) -> tuple[Array | None, ...]:
         return as_tuple(self.cell.project())
 
-    def where_weights(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The entries of projections that have a weight, ``None`` for the others."""
-        return tuple(None if w is None else v for v, w in zip(values, self.weights(), strict=True))
+    def feedback(self) -> tuple[Array | None, ...]:
+        return as_tuple(self.cell.feedback())
+
+    def recurrent(self) -> tuple[Array, ...]:
+        return _recurrent(self.cell)
 
     def pull_back_weights(self, cotangents: tuple[Array | None, ...]) -> list[Array]:
-        """Carry gradients of the projection weights back to the leaves they are made of."""
+        """Carry gradients of the projections' weights back to the leaves they are made of."""
 
         def project(leaves):
-            return tuple(w for w in as_tuple(self.with_leaves(leaves).project()) if w is not None)
+            return all_weights(self.with_leaves(leaves))
 
         _, pullback = jax.vjp(project, self.leaves)
         return pullback(tuple(c for c in cotangents if c is not None))[0]
@@ -80,52 +97,87 @@ class Modules:
 
     # One timestep ----------------------------------------------------------------------------
 
-    def update(self, h: Array, u: tuple[Array, ...], leaves: list[Array] | None = None) -> Array:
+    def update(self, h: Array, w: tuple[Array, ...], leaves: list[Array] | None = None) -> Array:
         """Advance ``(d, N)`` by one timestep."""
         cell = self.cell if leaves is None else self.with_leaves(leaves)
-        single = not isinstance(self.cell.project(), tuple)
-        return self.stack(cell.update(self.unstack(h), u[0] if single else u))
+        return self.stack(self.advance(self.unstack(h), w, cell))
 
-    def decay(self, h: Array, u: tuple[Array, ...]) -> Array:
+    def advance(
+        self, state: PyTree[Array], w: tuple[Array, ...], cell: Cell | None = None
+    ) -> PyTree[Array]:
+        """Call the cell's update as it is written: with a tuple or a single array for u and v."""
+        projections, recurrences = self.cell.project(), self.cell.recurrent()
+        count = len(as_tuple(projections))
+        u, v = w[:count], w[count:]
+        arguments = [u if isinstance(projections, tuple) else u[0]]
+        if recurrences is not None:
+            arguments.append(v if isinstance(recurrences, tuple) else v[0])
+        return (cell or self.cell).update(state, *arguments)
+
+    def visible(self, h: Array) -> Array:
+        """What the modules see of each other, ``(d, N)`` to ``(N,)``."""
+        return self.cell.output(self.unstack(h))
+
+    def recurrent_inputs(self, h: Array) -> tuple[Array, ...]:
+        """``v = U output(h)`` for every recurrent projection; leading axes allowed."""
+        weights = self.recurrent()
+        if not weights:
+            return ()
+        function = self.visible
+        for _ in range(h.ndim - 2):
+            function = jax.vmap(function)
+        phi = function(h)
+        return tuple(phi @ weight.T for weight in weights)
+
+    def decay(self, h: Array, w: tuple[Array, ...]) -> Array:
         """D: one jvp with a tangent of ones for each number of a module, ``(d, d, N)``."""
-        columns = []
-        for j in range(h.shape[0]):
-            tangent = jnp.zeros_like(h).at[j].set(1) if h.shape[0] > 1 else jnp.ones_like(h)
-            columns.append(jax.jvp(lambda h: self.update(h, u), (h,), (tangent,))[1])
-        return jnp.stack(columns, 1)
+        return jnp.stack(self._along_state(lambda h: self.update(h, w), h), 1)
 
-    def input_gain(self, h: Array, u: tuple[Array, ...], p: int) -> Array:
-        """J: dh_t/du_t for projection ``p``, ``(d, N)``."""
+    def slope(self, h: Array) -> Array:
+        """doutput/dh, ``(d, N)``."""
+        return jnp.stack(self._along_state(self.visible, h))
 
-        def update(v):
-            return self.update(h, (*u[:p], v, *u[p + 1 :]))
+    def _along_state(self, function: Callable[[Array], Array], h: Array) -> list[Array]:
+        """Derivatives by each number of a module."""
+        tangents = [
+            jnp.zeros_like(h).at[j].set(1) if h.shape[0] > 1 else jnp.ones_like(h)
+            for j in range(h.shape[0])
+        ]
+        return [jax.jvp(function, (h,), (tangent,))[1] for tangent in tangents]
 
-        return jax.jvp(update, (u[p],), (jnp.ones_like(u[p]),))[1]
+    def gain(self, h: Array, w: tuple[Array, ...], p: int) -> Array:
+        """J: dh_t/dw_t for projection ``p``, input ones first, ``(d, N)``."""
 
-    def immediate(self, h: Array, u: tuple[Array, ...], i: int) -> Array:
+        def update(x):
+            return self.update(h, (*w[:p], x, *w[p + 1 :]))
+
+        return jax.jvp(update, (w[p],), (jnp.ones_like(w[p]),))[1]
+
+    def immediate(self, h: Array, w: tuple[Array, ...], i: int) -> Array:
         """E: dh_t/dtheta at fixed ``h_{t-1}`` for parameter leaf ``i``, ``(d, N)``."""
 
         def update(leaf):
-            return self.update(h, u, [*self.leaves[:i], leaf, *self.leaves[i + 1 :]])
+            return self.update(h, w, [*self.leaves[:i], leaf, *self.leaves[i + 1 :]])
 
         return jax.jvp(update, (self.leaves[i],), (jnp.ones_like(self.leaves[i]),))[1]
 
-    def per_timestep(self, function: Callable[..., Array], h: Array, u: tuple[Array, ...]) -> Array:
-        """Map ``function(h, u)`` over time and batch; ``(1, 1, ...)`` if all would be alike."""
-        example = self.example()
-        if depends(lambda hu: function(*hu), example):
-            return jax.vmap(jax.vmap(function))(h, u)
+    def per_timestep(self, function: Callable[..., Array], *arguments: Any) -> Array:
+        """Map a function of ``(h, w)`` or of ``h`` over time and batch; ``(1, 1, ...)`` if all
+        would be alike."""
+        example = self.example()[: len(arguments)]
+        if depends(lambda hw: function(*hw), example):
+            return jax.vmap(jax.vmap(function))(*arguments)
         return function(*example)[None, None]
 
     def example(self) -> tuple[Array, tuple[Array, ...]]:
-        """A zero state and projected input of one timestep, for their shapes."""
+        """A zero state and projections of one timestep, for their shapes."""
         n = self.initial.shape[1]
         real = jnp.finfo(self.dtype).dtype
-        u = tuple(
+        w = tuple(
             jnp.zeros(n, real) if w is None else jnp.zeros(w.shape[0], w.dtype)
-            for w in self.weights()
+            for w in (*self.weights(), *self.recurrent())
         )
-        return jnp.zeros_like(self.initial), u
+        return jnp.zeros_like(self.initial), w
 
     # What depends on what: the same for all cells of a signature ------------------------------
 
@@ -136,13 +188,27 @@ class Modules:
 
     @property
     def projection_leaves(self) -> tuple[int, ...]:
-        """Indices of the leaves that `project` uses."""
+        """Indices of the leaves that `project` and `recurrent` use."""
         return _structure(signature(self.cell)).projection_leaves
 
     @property
     def affine(self) -> bool:
-        """Whether D does not depend on the state: then ``update(h, u) = D h + update(0, u)``."""
+        """Whether the update is affine in ``(h, v)``, so that its derivatives see no state.
+
+        Then ``update(h, u) = D h + update(0, u)`` for independent modules.
+        """
         return _structure(signature(self.cell)).affine
+
+
+def _recurrent(cell: Cell) -> tuple[Array, ...]:
+    recurrences = cell.recurrent()
+    return () if recurrences is None else as_tuple(recurrences)  # type: ignore[return-value]
+
+
+def all_weights(cell: Cell) -> tuple[Array, ...]:
+    """The weights of the input projections that have one, then of the recurrent ones."""
+    weights = tuple(w for w in as_tuple(cell.project()) if w is not None)
+    return (*weights, *_recurrent(cell))
 
 
 class AbstractArray(NamedTuple):
@@ -180,14 +246,11 @@ class _Structure(NamedTuple):
 def _structure(signature: tuple[Any, tuple[Any, ...]]) -> _Structure:
     with jax.ensure_compile_time_eval():
         m = Modules(with_values(signature, lambda a: np.ones(a.shape, a.dtype)))
-        h, u = m.example()
+        h, w = m.example()
+        count = len(m.weights())
 
         def replaced(i, leaf):
             return [*m.leaves[:i], leaf, *m.leaves[i + 1 :]]
-
-        def project(leaves):
-            weights = as_tuple(m.with_leaves(leaves).project())
-            return tuple(w for w in weights if w is not None)
 
         def using(function):
             return tuple(
@@ -196,30 +259,45 @@ def _structure(signature: tuple[Any, tuple[Any, ...]]) -> _Structure:
                 if depends(lambda v, i=i: function(replaced(i, v)), leaf)
             )
 
+        def derivatives(hv):
+            h, v = hv
+            after = (*w[:count], *v)
+            return m.decay(h, after), [m.gain(h, after, p) for p in range(count, len(w))]
+
         return _Structure(
-            module_leaves=using(lambda leaves: m.update(h, u, leaves)),
-            projection_leaves=using(project),
-            affine=not depends(lambda h: m.decay(h, u), h) and _looks_affine(m, u),
+            module_leaves=using(lambda leaves: m.update(h, w, leaves)),
+            projection_leaves=using(lambda leaves: all_weights(m.with_leaves(leaves))),
+            affine=not depends(derivatives, (h, w[count:])) and _looks_affine(m, w, count),
         )
 
 
-def _looks_affine(m: Modules, u: tuple[Array, ...]) -> bool:
-    """Whether ``update(h, u) = D h + update(0, u)`` at random states of many sizes.
+def _looks_affine(m: Modules, w: tuple[Array, ...], count: int) -> bool:
+    """Whether ``update(h, u, v) = D h + J v + update(0, u, 0)`` at random states of many sizes.
 
     A derivative that does not depend on the state is not enough: a cell may use the state where no
     derivative sees it, such as a spike behind ``stop_gradient``.
     """
     rng = np.random.default_rng(0)
-    scales = np.logspace(-2, 3, 16)[:, None, None]
-    hs = jnp.asarray(scales * rng.standard_normal((16, *m.initial.shape)), m.dtype)
+    scales = np.logspace(-2, 3, 16)[:, None]
+
+    def draw(like):
+        sample = rng.standard_normal((16, *like.shape))
+        return jnp.asarray(scales.reshape(16, *[1] * like.ndim) * sample, like.dtype)
+
+    u, v = w[:count], w[count:]
 
     @jax.jit
-    def compare(hs):
-        rest, matrix = m.update(jnp.zeros_like(m.initial), u), m.decay(m.initial, u)
-        expected = jax.vmap(lambda h: (matrix * h).sum(1) + rest)(hs)
-        return jax.vmap(lambda h: m.update(h, u))(hs), expected
+    def compare(hs, vs):
+        rest, matrix = m.update(jnp.zeros_like(m.initial), w), m.decay(m.initial, w)
+        gains = [m.gain(m.initial, w, p) for p in range(count, len(w))]
 
-    got, expected = compare(hs)
+        def affine(h, v):
+            recurrent = sum(gain * x for gain, x in zip(gains, v, strict=True))
+            return (matrix * h).sum(1) + recurrent + rest
+
+        return jax.vmap(lambda h, v: m.update(h, (*u, *v)))(hs, vs), jax.vmap(affine)(hs, vs)
+
+    got, expected = compare(draw(m.initial), tuple(draw(x) for x in v))
     return bool(np.allclose(got, expected, rtol=1e-4, atol=1e-4))
 
 

@@ -1,7 +1,7 @@
 """The paper's network: encoder, residual blocks around recurrent cells, decoder."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -139,6 +139,9 @@ class SequenceModel(eqx.Module):
     ``"pre"``).
     """
 
+    #: It runs every cell once per call, so that traces may advance in the backward pass.
+    recurs_once: ClassVar[bool] = True
+
     encoder: Callable
     layers: list[Block]
     decoder: Callable
@@ -205,7 +208,8 @@ class SequenceModel(eqx.Module):
 
         Returns the predictions, ``(time, [batch,] out_size)``, and the new carry.
         """
-        if isinstance(self.encoder, eqx.nn.Linear) and not jnp.issubdtype(xs.dtype, jnp.floating):
+        dense_encoder = isinstance(getattr(self.encoder, "inner", self.encoder), eqx.nn.Linear)
+        if dense_encoder and not jnp.issubdtype(xs.dtype, jnp.floating):
             raise ValueError(
                 f"xs: expected floating-point features for the dense encoder, got {xs.dtype}. "
                 "Convert them, or give an encoder that takes integers (such as eqx.nn.Embedding)."

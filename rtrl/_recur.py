@@ -1,15 +1,17 @@
 """The recurrence: a chunk of timesteps of one cell, whose derivative is the rule's."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from rtrl import _trace
-from rtrl._carry import Carry
+from rtrl._branch import branch
+from rtrl._carry import Carry, Deferred
 from rtrl._modules import Modules, Partials
 from rtrl._validate import require
 from rtrl.cells._base import Cell
-from rtrl.rules._base import LocalRule, Rule, check_rule
+from rtrl.rules._base import LocalRule, Rule, check_fit, check_rule
 
 
 def recur(
@@ -27,9 +29,10 @@ def recur(
 
         h_t = update(h_{t-1}, W x_t),   output(h_t) for every timestep
 
-    Under an online rule (`RTRL`, `Truncated`, `Spatial`) the gradient of the cell's parameters
-    holds all credit that the rule's trace carries into this chunk, and no derivative passes
-    through the carry. Under `BPTT` the recurrence is ordinary differentiable code.
+    Under an online rule (`RTRL` and every other but those named next) the gradient of the cell's
+    parameters holds all credit that the rule's trace carries into this chunk, and no derivative
+    passes through the carry. Under `BPTT` and `ExactRTRL` the recurrence is ordinary
+    differentiable code.
 
     Args:
         cell: the cell.
@@ -47,6 +50,7 @@ def recur(
         ValueError: an argument's shape does not fit the cell or the carry.
     """
     check_rule(rule)
+    check_fit(rule, cell)
     modules = Modules(cell)
     batched = _check_shapes(modules, xs, carry, rule, resets, mask)
     if not batched:  # the engine always has a batch axis
@@ -67,6 +71,9 @@ def _check_shapes(modules, xs, carry, rule, resets, mask) -> bool:
     weights = [w for w in modules.weights() if w is not None]
     size = weights[0].shape[1] if weights else modules.initial.shape[1]
     name = type(modules.cell).__name__
+    spent = isinstance(carry, Carry) and isinstance(carry.trace, Deferred) and carry.trace.spent
+    require(not spent, "carry", "one that no recurrence has used in this call (a model with "
+            "recurs_once runs every cell once)", f"that of a {name} already run")  # fmt: skip
     require(isinstance(carry, Carry), "carry", "a Carry from init_carry(cell, rule)", carry)
     batch = jax.tree.leaves(carry.state)[0].shape[:-1]
     expected = ", ".join(("time", *map(str, batch), str(size)))
@@ -79,12 +86,14 @@ def _check_shapes(modules, xs, carry, rule, resets, mask) -> bool:
     require(jnp.isrealobj(xs), "xs", "real inputs", xs.dtype)
     require(xs.shape[0] >= 1, "xs", "at least one timestep", xs.shape)
     if isinstance(rule, LocalRule):
-        fits = isinstance(carry.trace, _trace.Trace if rule.keeps_trace else type(None))
+        trace = _plain(carry.trace)
         require(
-            fits,
+            isinstance(trace, rule.trace_type),
             "carry",
             f"one made by init_carry for the rule {type(rule).__name__}",
-            "a carry without a trace" if carry.trace is None else "a carry with a trace",
+            "a carry without a trace"
+            if trace is None
+            else f"a carry with a {type(trace).__name__}",
         )
     for argument, flags in (("resets", resets), ("mask", mask)):
         if flags is not None:
@@ -93,64 +102,61 @@ def _check_shapes(modules, xs, carry, rule, resets, mask) -> bool:
     return bool(batch)
 
 
-def _project(modules: Modules, xs: Float[Array, "K B H"]) -> tuple[Array, ...]:
-    """``u = W x`` for every projection, batch and time in one GEMM."""
-    return tuple(
-        xs if w is None else _trace.outer_sum("nh,kbh->kbn", w, xs) for w in modules.weights()
-    )
+def _project(weights: tuple[Array | None, ...], xs: Float[Array, "K B H"]) -> tuple[Array, ...]:
+    """``u = W x`` for every input projection, batch and time in one GEMM."""
+    return tuple(xs if w is None else _trace.outer_sum("nh,kbh->kbn", w, xs) for w in weights)
 
 
-def _run_differentiable(modules: Modules, xs, carry, resets, mask):
+def _run_differentiable(m: Modules, xs, carry, resets, mask):
     """The recurrence as ordinary differentiable code."""
-
-    def step(h, inputs):
-        u, reset, present = inputs
-        before = h if reset is None else jnp.where(reset[:, None, None], modules.initial, h)
-        after = jax.vmap(modules.update)(before, u)
-        h = after if present is None else jnp.where(present[:, None, None], after, before)
-        return h, h
-
-    h = modules.stack(carry.state)
-    h, hs = jax.lax.scan(step, h, (_project(modules, xs), resets, mask))
-    return hs, Carry(modules.unstack(h), carry.trace)
+    if type(m.cell).feedback is Cell.feedback:
+        u = _project(m.weights(), xs)
+    else:  # forward by one set of weights, back to the inputs by another
+        through = _project(m.feedback(), xs)
+        forward = _project(m.weights(), jax.lax.stop_gradient(xs))
+        u = tuple(a + b - jax.lax.stop_gradient(b) for a, b in zip(forward, through, strict=True))
+    _, hs = _states(m, m.stack(carry.state), u, resets, mask)
+    return hs, Carry(m.unstack(hs[-1]), carry.trace)
 
 
 def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
     """The recurrence with the rule's own derivative.
 
-    Forward: states, one-step derivatives, advanced trace. Backward: the local phase.
+    Forward: states and one-step derivatives. Backward: the rule's local phase. The trace advances
+    with the forward pass, or, if it is `Deferred`, with the backward pass: as the derivative by
+    it, so that one pass over it gives the gradient too.
     """
 
     def forward(leaves, xs, carry):
         m = Modules(modules.with_leaves(leaves))
-        u = _project(m, xs)
-        h0 = m.stack(carry.state)
-        before, hs = _states(m, h0, u, resets, mask)
-        partials = _partials(m, rule, before, u, resets, mask)
-        trace = carry.trace and _trace.advance(carry.trace, partials, xs)
-        # After a single timestep the new trace tells all; the old one would need a copy.
-        needed = trace if xs.shape[0] == 1 else carry.trace
-        return (hs, Carry(m.unstack(hs[-1]), trace)), (leaves, xs, needed, partials)
+        u = _project(m.weights(), xs)
+        before, hs = _states(m, m.stack(carry.state), u, resets, mask)
+        partials = _partials(m, rule, before, xs, u, resets, mask)
+        _, after, _ = rule.local(_plain(carry.trace), partials, jnp.zeros_like(hs))
+        if isinstance(carry.trace, Deferred):
+            after = carry.trace.to_come(after)
+        return (hs, Carry(m.unstack(hs[-1]), after)), (leaves, xs, carry.trace, partials)
 
     def backward(residuals, cotangents):
         leaves, xs, trace, partials = residuals
         m = Modules(modules.with_leaves(leaves))
-        delta, _ = cotangents  # no error comes back through the carry
-        if trace is None:
-            errors, gradients = delta, _trace.within_chunk(partials, xs, delta)
-        elif xs.shape[0] == 1:
-            errors, gradients = delta, _trace.read(trace, delta[0])
-        else:
-            errors, boundary = _trace.temporal_errors(delta, partials.D)
-            within = _trace.within_chunk(partials, xs, errors)
-            within = (m.where_weights(within[0]), within[1])
-            gradients = jax.tree.map(jnp.add, within, _trace.read(trace, boundary))
-        below = errors if rule.chunk_errors else delta
-        return _to_leaves(m, *gradients), _to_inputs(m, partials.J, below), None
+        deltas, _ = cotangents  # no error comes back through the carry
+        gradients, after, errors = rule.local(_plain(trace), partials, deltas)
+        deferred = isinstance(trace, Deferred)
+        to_carry = Carry(None, Deferred(eqx.filter(after, eqx.is_inexact_array)))  # type: ignore
+        return (
+            _to_leaves(m, *gradients),
+            _to_inputs(m, partials.J, errors),
+            to_carry if deferred else None,
+        )
 
     run = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
     run.defvjp(forward, backward)
-    return run(modules.leaves, xs, jax.lax.stop_gradient(carry))
+    return run(modules.leaves, xs, carry)
+
+
+def _plain(trace):
+    return trace.trace if isinstance(trace, Deferred) else trace
 
 
 def _states(m: Modules, h0, u, resets, mask) -> tuple[Array, Array]:
@@ -162,7 +168,7 @@ def _states(m: Modules, h0, u, resets, mask) -> tuple[Array, Array]:
     def keep(after, before, present):
         return after if present is None else jnp.where(present[..., None, None], after, before)
 
-    if m.affine:  # all that does not depend on the state is done for all timesteps at once
+    if m.affine and not m.recurrent():  # what needs no state is done for all timesteps at once
         drive = jax.vmap(jax.vmap(lambda u: m.update(jnp.zeros_like(m.initial), u)))(u)
         decay = m.per_timestep(m.decay, jnp.zeros_like(drive), u)
         steady = decay.shape[0] == 1
@@ -173,7 +179,11 @@ def _states(m: Modules, h0, u, resets, mask) -> tuple[Array, Array]:
 
         advance, inputs = advance_affine, (drive, None if steady else decay)
     else:
-        advance, inputs = jax.vmap(lambda h, u: m.update(h, u)), u
+
+        def advance_any(h, u):
+            return jax.vmap(m.update)(h, (*u, *m.recurrent_inputs(h)))
+
+        advance, inputs = advance_any, u
 
     def step(h, step_inputs):
         inputs, reset, present = step_inputs
@@ -182,7 +192,17 @@ def _states(m: Modules, h0, u, resets, mask) -> tuple[Array, Array]:
         return after, after
 
     if u[0].shape[0] == 1:
-        _, h1 = step(h0, jax.tree.map(lambda a: a[0], (inputs, resets, mask)))
+        only = jax.tree.map(lambda a: a[0], (inputs, resets, mask))
+        if mask is None:
+            _, h1 = step(h0, only)
+        else:  # nothing happened, nothing to do; and h1 is written once for all that use it
+            h1 = branch(
+                mask.any(),
+                lambda h0, only: step(h0, only)[1],
+                lambda h0, only: restart(h0, only[1]),
+                h0,
+                only,
+            )
         hs = h1[None]
     else:
         _, hs = jax.lax.scan(step, h0, (inputs, resets, mask))
@@ -190,17 +210,20 @@ def _states(m: Modules, h0, u, resets, mask) -> tuple[Array, Array]:
     return before, hs
 
 
-def _partials(m: Modules, rule: LocalRule, before, u, resets, mask) -> Partials:
+def _partials(m: Modules, rule: LocalRule, before, xs, u, resets, mask) -> Partials:
     """The one-step derivatives that the rule's trace is made of."""
     around = before if rule.sees_state or not m.affine else jnp.zeros_like(before)
-    D = m.per_timestep(m.decay, before, u)
-    J = [m.per_timestep(lambda h, u, p=p: m.input_gain(h, u, p), around, u) for p in range(len(u))]
+    w = (*u, *m.recurrent_inputs(around))
+    D = m.per_timestep(m.decay, before, w)
+    J = [m.per_timestep(lambda h, w, p=p: m.gain(h, w, p), around, w) for p in range(len(w))]
     E = {
-        m.names[i]: m.per_timestep(lambda h, u, i=i: m.immediate(h, u, i), around, u)
+        m.names[i]: m.per_timestep(lambda h, w, i=i: m.immediate(h, w, i), around, w)
         for i in m.module_leaves
     }
+    slope = m.per_timestep(m.slope, before) if m.recurrent() else None
     if resets is not None:
         D = jnp.where(resets[..., None, None, None], 0, D)
+        slope = slope if slope is None else jnp.where(resets[..., None, None], 0, slope)
     if mask is not None:  # a timestep that did not happen: the state is handed on
         stay = _trace.identity(D.shape[2], D.dtype)
         if resets is not None:
@@ -208,7 +231,10 @@ def _partials(m: Modules, rule: LocalRule, before, u, resets, mask) -> Partials:
         D = jnp.where(mask[..., None, None, None], D, stay)
         J = [jnp.where(mask[..., None, None], j, 0) for j in J]
         E = {name: jnp.where(mask[..., None, None], e, 0) for name, e in E.items()}
-    return Partials(D, tuple(J), E)
+    inputs = [None if weight is None else xs for weight in m.weights()]
+    if m.recurrent():
+        inputs += [jax.vmap(jax.vmap(m.visible))(around)] * len(m.recurrent())
+    return Partials(D, tuple(J), E, tuple(inputs), m.recurrent(), slope)
 
 
 def _to_leaves(m: Modules, to_weights, to_modules) -> list[Array]:
@@ -218,7 +244,7 @@ def _to_leaves(m: Modules, to_weights, to_modules) -> list[Array]:
         g = g if g.shape == like.shape else g.sum(0, keepdims=like.ndim == 2).reshape(like.shape)
         return g if jnp.iscomplexobj(like) else jnp.real(g)
 
-    weights = m.weights()
+    weights = (*m.weights(), *m.recurrent())
     to_weights = tuple(
         None if w is None else fit(g, w) for g, w in zip(to_weights, weights, strict=True)
     )
@@ -229,9 +255,10 @@ def _to_leaves(m: Modules, to_weights, to_modules) -> list[Array]:
 
 
 def _to_inputs(m: Modules, J, errors) -> Float[Array, "K B H"]:
-    """The error of the inputs: through the projections, ``x <- W^T J^T delta``."""
+    """The error of the inputs: through the projections, ``x <- W^T J^T delta``, or through the
+    weights that stand for them there."""
     total = jnp.zeros((), m.initial.real.dtype)
-    for j, w in zip(J, m.weights(), strict=True):
+    for w, j in zip(m.feedback(), J):  # noqa: B905  (recurrent projections come after)
         to_u = (j * errors).sum(2)
         if w is None:
             total = total + jnp.real(to_u)

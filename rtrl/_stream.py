@@ -1,6 +1,5 @@
 """Live streams: every item is predicted at once, learning follows behind in chunks."""
 
-import functools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +11,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 
 from rtrl import _inputs
 from rtrl._inputs import Chunk
+from rtrl._jit import Jitted
 from rtrl._learner import (
     LearnerState,
     NonFiniteError,
@@ -324,32 +324,15 @@ def _drop_chunk(state: StreamState, behind: LearnerState) -> StreamState:
     )
 
 
+@Jitted
 def _look_ahead(
     model: PyTree, carry: PyTree, xs: np.ndarray, resets: np.ndarray | None = None
 ) -> tuple[PyTree[Array], PyTree]:
     """Run a network over timesteps without learning: its last prediction and hidden states."""
-    leaves, structure = jax.tree.flatten(model)
-    arrays = [leaf if eqx.is_array(leaf) else None for leaf in leaves]
-    rest = tuple(None if eqx.is_array(leaf) else leaf for leaf in leaves)
-    return _program(structure, rest)(arrays, carry, xs, resets)
-
-
-@functools.lru_cache(maxsize=64)
-def _program(structure, rest):
-    """One compiled function per network: looking it up costs less than eqx.filter_jit."""
-
-    @jax.jit
-    def look_ahead(arrays, carry, xs, resets):
-        leaves = [b if a is None else a for a, b in zip(arrays, rest, strict=True)]
-        model = jax.tree.unflatten(structure, leaves)
-        lead = jax.tree.leaves(carry)[0].shape[:-1]
-        data, _ = _remove_nonfinite(Chunk(xs, None, jnp.ones((len(xs), *lead)), resets))
-        predictions, carry = model(
-            data.xs, carry, rule=BPTT(), resets=resets, mask=data.mask, key=None
-        )
-        return jax.tree.map(lambda a: a[-1], predictions), carry
-
-    return look_ahead
+    lead = jax.tree.leaves(carry)[0].shape[:-1]
+    data, _ = _remove_nonfinite(Chunk(xs, None, jnp.ones((len(xs), *lead)), resets))
+    predictions, carry = model(data.xs, carry, rule=BPTT(), resets=resets, mask=data.mask, key=None)
+    return jax.tree.map(lambda a: a[-1], predictions), carry
 
 
 class naming_item:  # a context manager: cheaper than a generator, and it runs for every item

@@ -17,11 +17,14 @@ JAX's convention, dl = Re(delta dh). Nothing divides by D, so a reset is D = 0.
 Source: Zucchet et al. (2023), equations B.5-B.10, summed over a chunk.
 """
 
+from typing import Any, Literal
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
+from rtrl._branch import branch
 from rtrl._modules import Partials
 
 
@@ -29,8 +32,8 @@ class Trace(eqx.Module):
     """Sensitivity of a layer's state to its own parameters.
 
     Attributes:
-        projections: dh/dW for every projection weight, ``([B,] d, N, H)``; ``None`` where there is
-            no weight.
+        projections: dh/dW for every projection weight, input ones first, ``([B,] d, N, H)``;
+            ``None`` where there is no weight.
         modules: dh/dtheta for every module parameter by name, ``([B,] d, N)``.
     """
 
@@ -38,106 +41,124 @@ class Trace(eqx.Module):
     modules: dict[str, Inexact[Array, "*B d N"]]
 
 
-def apply(matrix: Array, vector: Array) -> Array:
-    """Multiply module by module: ``(..., d, d, N)`` with ``(..., d, N)``."""
-    if matrix.shape[-2] == 1:
-        return matrix[..., 0, :] * vector
-    return (matrix * vector[..., None, :, :]).sum(-2)
+#: How the trace advances: by XLA, by the fused GPU kernel, by the kernel interpreted (slowly, on
+#: any device), or, ``None``, by the kernel where it works and pays, else by XLA.
+Implementation = Literal["xla", "pallas", "pallas_interpret"] | None
+
+#: Of the projections' weights, ``(N, H)`` each, and of the module parameters by name, ``(N,)``.
+Gradients = tuple[tuple[Array | None, ...], dict[str, Array]]
 
 
-def apply_transposed(matrix: Array, vector: Array) -> Array:
-    """Multiply module by module with the transposed matrix: how errors travel."""
-    if matrix.shape[-2] == 1:
-        return matrix[..., 0, :] * vector
-    return (matrix * vector[..., :, None, :]).sum(-3)
-
-
-def compose(left: Array, right: Array) -> Array:
-    """Multiply two ``(..., d, d, N)`` matrices module by module."""
-    if left.shape[-2] == 1:
-        return left * right
-    return (left[..., :, :, None, :] * right[..., None, :, :, :]).sum(-3)
-
-
-def identity(d: int, dtype) -> Array:
-    return jnp.eye(d, dtype=dtype)[:, :, None]
-
-
-def suffix_products(D: Inexact[Array, "k b d d N"], length: int) -> tuple[Array, Array]:
-    """All ``P_1 .. P_K`` and ``P_0``; D has K timesteps or one value for all of them."""
-    last = jnp.broadcast_to(identity(D.shape[2], D.dtype), D.shape[1:])
-    if length == 1:
-        return last[None], D[0]
-    if D.shape[0] == 1:
-        first, products = jax.lax.scan(
-            lambda P, _: (compose(P, D[0]), P), last, None, length=length, reverse=True
+def with_trace(
+    trace: Trace,
+    partials: Partials,
+    deltas: Inexact[Array, "K B d N"],
+    implementation: Implementation = None,
+) -> tuple[Gradients, Trace, Inexact[Array, "K B d N"]]:
+    """The local phase: gradients, the trace after the chunk, and the errors ``e_k``."""
+    if implementation is None and jax.default_backend() != "gpu":
+        implementation = "xla"
+    if implementation != "xla":
+        return _with_kernel(trace, partials, deltas, implementation)
+    if deltas.shape[0] == 1:  # elementwise, so that it fuses into one pass over the trace
+        after = _step(trace, partials)
+        gradients = branch(
+            (deltas != 0).any(),  # no target, no pass over the trace
+            read,
+            lambda trace, errors: jax.tree.map(jnp.zeros_like, jax.eval_shape(read, trace, errors)),
+            after,
+            deltas[0],
         )
-    else:
-        first, products = jax.lax.scan(lambda P, d: (compose(P, d), P), last, D, reverse=True)
-    return products, first
+        return gradients, after, deltas
+    errors, boundary = temporal_errors(deltas, partials.D)
+    within = without_trace(partials, errors)
+    gradients = jax.tree.map(jnp.add, within, read(trace, boundary))
+    return gradients, _advance(trace, partials, len(deltas)), errors
 
 
-def temporal_errors(delta: Inexact[Array, "K B d N"], D: Array) -> tuple[Array, Array]:
-    """Errors accumulated backwards through the chunk: all ``e_k``, and ``a_0``."""
-    if delta.shape[0] == 1:
-        return delta, apply_transposed(D[0], delta[0])
-    zero = jnp.zeros_like(delta[0])
+def _with_kernel(
+    trace: Trace, partials: Partials, deltas: Array, implementation: Implementation
+) -> tuple[Gradients, Trace, Array]:
+    """The same, every projection's trace advanced and read in one pass by the fused kernel."""
+    from rtrl import kernels  # Pallas takes long to import
 
-    def back(later, step):
-        delta_k, D_k = step
-        e = delta_k + later
-        return apply_transposed(D_k, e), e
+    def projection(s, J, x):
+        arguments = (s, partials.D, J, x, deltas)
+        if s is None or not kernels.serves(implementation, *arguments):
+            return None
+        return kernels.diagonal_trace(*arguments, implementation=implementation)
 
-    if D.shape[0] == 1:
-        first, errors = jax.lax.scan(
-            lambda later, delta_k: back(later, (delta_k, D[0])), zero, delta, reverse=True
-        )
-    else:
-        first, errors = jax.lax.scan(back, zero, (delta, D), reverse=True)
-    return errors, first
+    done = tuple(map(projection, trace.projections, partials.J, partials.inputs))
+    rest = Trace(
+        tuple(s if d is None else None for s, d in zip(trace.projections, done, strict=True)),
+        trace.modules,
+    )
+    inputs = (x if d is None else None for x, d in zip(partials.inputs, done, strict=True))
+    (weights, modules), after, errors = with_trace(
+        rest, partials._replace(inputs=tuple(inputs)), deltas, "xla"
+    )
+    weights = (w if d is None else d[0] for w, d in zip(weights, done, strict=True))
+    advanced = (s if d is None else d[1] for s, d in zip(after.projections, done, strict=True))
+    return (tuple(weights), modules), Trace(tuple(advanced), after.modules), errors
 
 
-def advance(trace: Trace, partials: Partials, xs: Float[Array, "K B H"]) -> Trace:
-    """Advance the trace over a chunk."""
-    length = xs.shape[0]
+def without_trace(partials: Partials, errors: Inexact[Array, "K B d N"]) -> Gradients:
+    """The gradients of what happens inside a chunk, with errors ``e_k``."""
+    return (
+        tuple(
+            None if x is None else outer_sum("kbn,kbh->nh", (J * errors).sum(2), x)
+            for J, x in zip(partials.J, partials.inputs, strict=True)
+        ),
+        {name: (E * errors).sum((0, 1, 2)) for name, E in partials.E.items()},
+    )
+
+
+def _step(trace: Trace, partials: Partials) -> Trace:
+    """Advance the trace by one timestep: ``s <- D s + J x``."""
+    D = partials.D[0]
+
+    def projection(s, J, x):
+        return None if s is None else _decayed(D, s) + J[0][..., None] * x[0][:, None, None, :]
+
+    return Trace(
+        tuple(map(projection, trace.projections, partials.J, partials.inputs)),
+        {name: apply(D, trace.modules[name]) + E[0] for name, E in partials.E.items()},
+    )
+
+
+def _advance(trace: Trace, partials: Partials, length: int) -> Trace:
+    """Advance the trace over a chunk: one GEMM and one pass."""
     P, P0 = suffix_products(partials.D, length)
 
-    def projection(s, J):
+    def projection(s, J, x):
         if s is None:
             return None
         drive = apply(P, J)
-        if length == 1:  # elementwise, so that it fuses into one pass over the trace
-            new = drive[0][..., None] * xs[0][:, None, None, :]
-        elif drive.shape[1] == 1:  # the same for every sample: one GEMM
-            drive = jnp.broadcast_to(drive, (length, *drive.shape[1:]))
-            new = outer_sum("kin,kbh->binh", drive[:, 0], xs)
+        drive = jnp.broadcast_to(drive, (length, *drive.shape[1:]))
+        if drive.shape[1] == 1:  # the same for every sample: one GEMM
+            new = outer_sum("kin,kbh->binh", drive[:, 0], x)
         else:
-            drive = jnp.broadcast_to(drive, (length, *drive.shape[1:]))
-            new = outer_sum("kbin,kbh->binh", drive, xs)
-        return decayed(P0, s) + new
+            new = outer_sum("kbin,kbh->binh", drive, x)
+        return _decayed(P0, s) + new
 
     def module(s, E):
         return apply(P0, s) + apply(P, E).sum(0)
 
     return Trace(
-        tuple(projection(s, J) for s, J in zip(trace.projections, partials.J, strict=True)),
+        tuple(map(projection, trace.projections, partials.J, partials.inputs)),
         {name: module(trace.modules[name], E) for name, E in partials.E.items()},
     )
 
 
-def decayed(P0: Array, s: Array) -> Array:
-    """``P_0 s``: every input column of the trace decays alike."""
+def _decayed(D: Array, s: Array) -> Array:
+    """``D s``: every input column of the trace decays alike."""
     if s.shape[1] == 1:
-        return P0[:, 0, :, :, None] * s
-    return (P0[..., None] * s[:, None]).sum(2)
-
-
-Gradients = tuple[tuple[Array | None, ...], dict[str, Array]]
+        return D[:, 0, :, :, None] * s
+    return (D[..., None] * s[:, None]).sum(2)
 
 
 def read(trace: Trace, errors: Inexact[Array, "B d N"]) -> Gradients:
-    """Gradients ``sum over the batch of error * s``: of the projection weights ``(N, H)``, and of
-    the module parameters ``(N,)``."""
+    """Gradients ``sum over the batch of error * s``."""
 
     def projection(s):
         samples = (errors.reshape(-1, errors.shape[-1]), s.reshape(-1, *s.shape[2:]))
@@ -167,14 +188,62 @@ def _weighted_sum_cpu(weights: Inexact[Array, "B N"], s: Inexact[Array, "B N H"]
     return jax.lax.scan(add, total, (weights, s), unroll=2)[0]
 
 
-def within_chunk(
-    partials: Partials, xs: Float[Array, "K B H"], errors: Inexact[Array, "K B d N"]
-) -> Gradients:
-    """The same gradients, of what happens inside a chunk with errors ``e_k``."""
-    return (
-        tuple(outer_sum("kbn,kbh->nh", (J * errors).sum(2), xs) for J in partials.J),
-        {name: (E * errors).sum((0, 1, 2)) for name, E in partials.E.items()},
-    )
+# Small matrices, one per module ------------------------------------------------------------------
+
+
+def apply(matrix: Array, vector: Array) -> Array:
+    """Multiply module by module: ``(..., d, d, N)`` with ``(..., d, N)``."""
+    if matrix.shape[-2] == 1:
+        return matrix[..., 0, :] * vector
+    return (matrix * vector[..., None, :, :]).sum(-2)
+
+
+def apply_transposed(matrix: Array, vector: Array) -> Array:
+    """Multiply module by module with the transposed matrix: how errors travel."""
+    if matrix.shape[-2] == 1:
+        return matrix[..., 0, :] * vector
+    return (matrix * vector[..., :, None, :]).sum(-3)
+
+
+def compose(left: Array, right: Array) -> Array:
+    """Multiply two ``(..., d, d, N)`` matrices module by module."""
+    if left.shape[-2] == 1:
+        return left * right
+    return (left[..., :, :, None, :] * right[..., None, :, :, :]).sum(-3)
+
+
+def identity(d: int, dtype: Any) -> Array:
+    return jnp.eye(d, dtype=dtype)[:, :, None]
+
+
+def suffix_products(D: Inexact[Array, "k b d d N"], length: int) -> tuple[Array, Array]:
+    """All ``P_1 .. P_K`` and ``P_0``; D has K timesteps or one value for all of them."""
+    last = jnp.broadcast_to(identity(D.shape[2], D.dtype), D.shape[1:])
+    if D.shape[0] == 1:
+        first, products = jax.lax.scan(
+            lambda P, _: (compose(P, D[0]), P), last, None, length=length, reverse=True
+        )
+    else:
+        first, products = jax.lax.scan(lambda P, d: (compose(P, d), P), last, D, reverse=True)
+    return products, first
+
+
+def temporal_errors(deltas: Inexact[Array, "K B d N"], D: Array) -> tuple[Array, Array]:
+    """Errors accumulated backwards through the chunk: all ``e_k``, and ``a_0``."""
+    zero = jnp.zeros_like(deltas[0])
+
+    def back(later, step):
+        delta_k, D_k = step
+        e = delta_k + later
+        return apply_transposed(D_k, e), e
+
+    if D.shape[0] == 1:
+        first, errors = jax.lax.scan(
+            lambda later, delta_k: back(later, (delta_k, D[0])), zero, deltas, reverse=True
+        )
+    else:
+        first, errors = jax.lax.scan(back, zero, (deltas, D), reverse=True)
+    return errors, first
 
 
 def outer_sum(subscripts: str, a: Inexact[Array, "..."], x: Float[Array, "..."]) -> Array:

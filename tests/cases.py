@@ -61,7 +61,19 @@ ZOO = {
         surrogate=cells.surrogate.multi_gaussian,
     ),
 }  # fmt: skip
-ALL_CELLS = {**CELLS, **ZOO}
+#: Cells whose modules see each other.
+DENSE = {
+    "LinearRNN": zoo(cells.LinearRNN, nu0=0.5),
+    "VanillaRNN": zoo(cells.VanillaRNN),
+    "GRU": zoo(cells.GRU, nu0=0.5),
+    "LSTM": zoo(cells.LSTM, nu0=0.5),
+    "LIF-dense": zoo(cells.LIF, **SPIKES, dense=True),
+    "AdaptiveLIF-dense": zoo(cells.AdaptiveLIF, **SPIKES, dense=True),
+    "ConstGate-dense": zoo(cells.ConstGate, gate=0.3, dense=True),
+    "SharedGate-dense": zoo(cells.SharedGate, tau=5.0, dense=True),
+    "DiagGate-dense": zoo(cells.DiagGate, **TAU, dense=True),
+}
+ALL_CELLS = {**CELLS, **ZOO, **DENSE}
 #: For the suites that take seconds per cell.
 EVERY_CELL = [*CELLS, *(pytest.param(name, marks=pytest.mark.slow) for name in ZOO)]
 
@@ -73,6 +85,15 @@ ONLINE_RULES = {
     "Spatial": rtrl.Spatial(),
 }
 RULES = {**ONLINE_RULES, "BPTT": rtrl.BPTT(), "ExactRTRL": rtrl.ExactRTRL()}
+#: Rules for dense cells, in full or in part; they learn every other cell too.
+DENSE_RULES = {
+    "SnAp1": rtrl.SnAp1("timestep"),
+    "SnApN": rtrl.SnApN(2),
+    "EProp": rtrl.EProp("timestep"),
+    "UORO": rtrl.UORO(),
+    "KFRTRL": rtrl.KFRTRL(),
+    "TBPTT": rtrl.TBPTT(3),
+}
 
 IN, OUT, WIDTH = 3, 2, 6
 
@@ -96,3 +117,27 @@ def data(length: int, batch: int | None, seed: int):
     weights = jax.random.normal(keys[2], lead) * jax.random.bernoulli(keys[3], 0.7, lead)
     resets = jax.random.bernoulli(keys[3], 0.15, lead)
     return xs, ys, weights.astype(xs.dtype), jnp.asarray(resets)
+
+
+def combinations():
+    """Every cell with every rule that fits it, with a batch and without, as parameters of a test.
+
+    By default the core's product, every rule on a real, a complex and a dense cell, and every dense
+    cell under SnAp-1; the rest is slow.
+    """
+    rules = {**RULES, **DENSE_RULES}
+    for cell in ALL_CELLS:
+        for rule in rules:
+            if cell in DENSE and rule.startswith("RTRL"):
+                continue  # refused
+            for batch in (None, 2):
+                fast = (
+                    (cell in CELLS and rule in RULES)
+                    or (cell == "LRU" and rule in DENSE_RULES and batch == 2)
+                    or (cell == "LeakyIntegrator" and rule in DENSE_RULES and batch is None)
+                    or (cell == "VanillaRNN" and rule in DENSE_RULES and batch == 2)
+                    or (cell == "VanillaRNN" and rule in RULES and batch is None)
+                    or (cell in DENSE and rule == "SnAp1" and batch is None)
+                )
+                marks, name = () if fast else pytest.mark.slow, f"{cell}-{rule}-{batch}"
+                yield pytest.param(cell, rules[rule], batch, marks=marks, id=name)

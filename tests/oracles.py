@@ -21,28 +21,33 @@ import jax.numpy as jnp
 stop = jax.lax.stop_gradient
 
 
-def _project(cell, x):
-    weights = cell.project()
+def _project(weights, x):
     single = not isinstance(weights, tuple)
     u = tuple(x if w is None else w @ x for w in ((weights,) if single else weights))
     return u[0] if single else u
 
 
+def _step(cell, h, x):
+    recurrent = cell.recurrent()
+    v = () if recurrent is None else (_project(recurrent, cell.output(h)),)
+    return cell.update(h, _project(cell.project(), x), *v)
+
+
 def _update(kind, cell, h, x):
     """The state to carry, and the same state as the rest of the network is to see it."""
     if kind == "bptt":
-        after = cell.update(h, _project(cell, x))
+        after = _step(cell, h, x)
     elif kind == "truncated":
-        after = cell.update(stop(h), _project(cell, x))
+        after = _step(cell, stop(h), x)
     elif kind == "spatial":
-        zero = cell.update(jax.tree.map(jnp.zeros_like, h), _project(cell, x))
-        full = cell.update(h, _project(cell, x))
+        zero = _step(cell, jax.tree.map(jnp.zeros_like, h), x)
+        full = _step(cell, h, x)
         after = jax.tree.map(lambda z, f: z + stop(f - z), zero, full)
     else:
         assert kind == "rtrl"
-        after = cell.update(h, _project(cell, stop(x)))
+        after = _step(cell, h, stop(x))
         frozen = jax.tree.map(lambda a: stop(a) if eqx.is_inexact_array(a) else a, cell)
-        spatial = frozen.update(stop(h), _project(frozen, x))
+        spatial = _step(frozen, stop(h), x)
         # The error through x is of this timestep only, so it must not be carried on.
         return after, jax.tree.map(lambda m, q: m + q - stop(q), after, spatial)
     return after, after

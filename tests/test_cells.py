@@ -14,8 +14,8 @@ from cases import (
     EVERY_CELL,
     MODULES,
     ONLINE_RULES,
-    RULES,
     WIDTH,
+    combinations,
     data,
     network,
     squared_error,
@@ -145,9 +145,7 @@ def test_a_users_own_neuron_learns_exactly(name, float64):
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("batch", [None, 2])
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
-@pytest.mark.parametrize("cell", EVERY_CELL)
+@pytest.mark.parametrize(("cell", "rule", "batch"), list(combinations()))
 def test_contract(cell, rule, batch):
     """Shapes and dtypes kept, the same under jit, gradients finite and real, reset to the start."""
     size = 4
@@ -422,6 +420,37 @@ def test_reinforce_learns_to_remember_a_cue():
 
     assert train(rtrl.RTRL()) > 0.95
     assert train(rtrl.Spatial()) < 0.8  # the credit for remembering goes through the trace
+
+
+class InHalves(Policy):
+    """Runs its cell twice per call, so its trace can't wait for the backward pass."""
+
+    def __call__(self, xs, carry, *, rule, resets, mask, key):
+        assert resets is None and mask is None
+        half = xs.shape[0] // 2
+        first, between = Policy.__call__(self, xs[:half], carry[0], rule)
+        second, after = Policy.__call__(self, xs[half:], between, rule)
+        return jnp.concatenate([first, second]), (after,)
+
+
+class OnceInHalves(InHalves):
+    recurs_once = True
+
+
+def test_a_model_may_run_a_cell_more_than_once_per_call(float64):
+    net = policy()
+    xs, ys = jax.random.normal(jax.random.key(1), (12, 3)), jnp.ones((12, 2))
+
+    def gradient(kind, rule, chunk):
+        model = kind(net.cell, net.head)
+        return rtrl.sequence_gradient(model, squared_error, xs, ys, rule=rule, chunk=chunk)[1]
+
+    exact = gradient(InHalves, rtrl.BPTT(), 12)
+    for chunk in (2, 4, 12):  # one layer: RTRL is exact in chunks of any size
+        got = gradient(InHalves, rtrl.RTRL(), chunk)
+        assert max(relative_errors(got, exact).values()) < 1e-10
+    with pytest.raises(ValueError, match="carry: .*recurs_once runs every cell once.*LRU already"):
+        gradient(OnceInHalves, rtrl.RTRL(), 4)
 
 
 def test_masked_timesteps_did_not_happen(float64):

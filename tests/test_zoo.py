@@ -9,6 +9,7 @@ import pytest
 import scipy.linalg
 from cases import ALL_CELLS, MODULES, ZOO
 from jaxtyping import Array
+from one_layer import bptt_gradient, online_gradient, random_weights, relative_error, unrolled
 
 import rtrl
 from rtrl import cells
@@ -26,69 +27,7 @@ def inputs(seed=1):
     return 2 * jax.random.normal(jax.random.key(seed), (T, SIZE))
 
 
-def unrolled(cell, xs):
-    """Outputs of the cell's plain recurrence: no engine, no trace."""
-    weights = cell.project()
-
-    def step(h, x):
-        u = jax.tree.map(lambda w: w @ x, weights)
-        h = cell.update(h, u)
-        return h, (h, cell.output(h))
-
-    return jax.lax.scan(step, cell.initial(), xs)[1]
-
-
-def relative_error(a, b):
-    errors = jax.tree.map(lambda x, y: jnp.linalg.norm(x - y) / jnp.linalg.norm(y), a, b)
-    return {
-        jax.tree_util.keystr(p): float(e) for p, e in jax.tree_util.tree_leaves_with_path(errors)
-    }
-
-
 # Exact -----------------------------------------------------------------------------------------
-
-
-def linear_loss(outputs, weights):
-    pairs = zip(jax.tree.leaves(outputs), weights, strict=True)
-    return sum(jnp.real(jnp.conj(w) * y).sum() for y, w in pairs)
-
-
-def bptt_gradient(cell, xs, weights):
-    return jax.jit(jax.grad(lambda cell: linear_loss(unrolled(cell, xs)[1], weights)))(cell)
-
-
-def online_gradient(cell, xs, weights, rule, chunk):
-    """Summed over chunks at fixed parameters, the carry handed on."""
-
-    def learn(state, data):
-        carry, total = state
-        xs, weights = data
-
-        def loss(cell):
-            outputs, after = rtrl.recur(cell, xs, carry, rule=rule)
-            return linear_loss(outputs, weights), (after, outputs)
-
-        grads, (carry, outputs) = jax.grad(loss, has_aux=True)(cell)
-        return (carry, jax.tree.map(jnp.add, total, grads)), outputs
-
-    def cut(a):
-        return a.reshape(T // chunk, chunk, *a.shape[1:])
-
-    start = rtrl.init_carry(cell, rule), jax.tree.map(jnp.zeros_like, cell)
-    run = jax.jit(lambda: jax.lax.scan(learn, start, jax.tree.map(cut, (xs, weights))))
-    (_, grads), outputs = run()
-    return grads, jax.tree.map(lambda a: a.reshape(T, *a.shape[2:]), outputs)
-
-
-def random_weights(outputs, seed=0):
-    """Every output of every timestep counts, with random sign."""
-    rng = np.random.default_rng(seed)
-
-    def draw(y):
-        w = rng.standard_normal(y.shape)
-        return jnp.asarray(w + 1j * rng.standard_normal(y.shape) if jnp.iscomplexobj(y) else w)
-
-    return [draw(y) for y in jax.tree.leaves(outputs)]
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -245,11 +184,12 @@ def lif(p, h, x, zero=False):
 
 
 def adaptive_lif(p, h, x, zero=False):
-    v, a = h
-    fired = v > 0.5 + p.beta * a
+    above, a = h
+    fired, v = above > 0.5, above + p.beta * a
     v = np.where(fired, 0 if zero else v - 0.5, v)
     alpha, rho = np.exp(-1 / np.exp(p.tau_log)), np.exp(-1 / np.exp(p.tau_a_log))
-    return alpha * v + p.W @ x + p.b, rho * a + fired
+    v, a = alpha * v + p.W @ x + p.b, rho * a + fired
+    return v - p.beta * a, a
 
 
 def resonate_and_fire(p, h, x):

@@ -1,9 +1,13 @@
-"""Recurrent cells: layers of independent modules. A new cell is a new file and a line here."""
+"""Recurrent cells. A new cell is a new file and a line here."""
 
 from rtrl.cells import _surrogate as surrogate  # noqa: F401
 from rtrl.cells._base import Cell as Cell
 from rtrl.cells._block_diagonal import BlockDiagonal as BlockDiagonal
 from rtrl.cells._complex_diagonal import ComplexDiagonal as ComplexDiagonal
+from rtrl.cells._dense_rnn import GRU as GRU
+from rtrl.cells._dense_rnn import LSTM as LSTM
+from rtrl.cells._dense_rnn import LinearRNN as LinearRNN
+from rtrl.cells._dense_rnn import VanillaRNN as VanillaRNN
 from rtrl.cells._elementwise_rnn import ElementwiseGRU as ElementwiseGRU
 from rtrl.cells._elementwise_rnn import ElementwiseLSTM as ElementwiseLSTM
 from rtrl.cells._elementwise_rnn import ElementwiseRNN as ElementwiseRNN

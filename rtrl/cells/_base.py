@@ -9,18 +9,23 @@ from jaxtyping import Array, PyTree
 
 
 class Cell(eqx.Module):
-    """A layer of ``N`` independent recurrent modules.
+    """A layer of ``N`` recurrent modules.
 
     Module ``i`` has a small state ``h_i`` (one or a few numbers) and sees its input only through
     linear projections ``u = W x``::
 
         h_t = update(h_{t-1}, u_t)        elementwise: no module sees another module's state
 
+    Modules that see each other do so through recurrent projections of what they put out, which
+    `recurrent` names; ``update`` stays elementwise::
+
+        h_t = update(h_{t-1}, u_t, v_t),    v_t = U output(h_{t-1})
+
     A subclass writes ``project`` and ``update``; traces, gradients and checks follow from these.
-    Array fields that ``project`` uses are projection parameters; the floating-point ones that
-    ``update`` uses are module parameters, of shape ``(N,)`` or ``()`` (one number shared by all
-    modules). Every field is real: a complex parameter is a pair of real fields, because optimizers
-    mishandle complex ones. Readouts live outside the cell.
+    Array fields that ``project`` or ``recurrent`` use are projection parameters; the floating-point
+    ones that ``update`` uses are module parameters, of shape ``(N,)`` or ``()`` (one number shared
+    by all modules). Every field is real: a complex parameter is a pair of real fields, because
+    optimizers mishandle complex ones. Readouts live outside the cell.
 
     Source: Zucchet et al., "Online learning of long-range dependencies" (2023), section 3.1.
     """
@@ -33,14 +38,31 @@ class Cell(eqx.Module):
         where ``x`` itself (then ``H = N``) drives the modules, or a tuple of these.
         """
 
+    def recurrent(self) -> Array | None | tuple[Array, ...]:
+        """Name the recurrent projections: by default ``None``, the modules are independent.
+
+        Returns a real ``(N, N)`` weight, a ``(1, N)`` row whose product all modules share, or a
+        tuple of these. Their input is ``output(h_{t-1})``, then one real array ``(N,)``.
+        """
+        return None
+
+    def feedback(self) -> Array | None | tuple[Array | None, ...]:
+        """Name the weights by whose transposes errors travel to the inputs: those of `project`.
+
+        Others of the same shapes make the layers below learn from other errors; see
+        `random_feedback`.
+        """
+        return self.project()
+
     @abc.abstractmethod
-    def update(self, h: PyTree[Array], u: PyTree[Array]) -> PyTree[Array]:
+    def update(self, h: PyTree[Array], u: PyTree[Array], *v: PyTree[Array]) -> PyTree[Array]:
         """Advance the state by one timestep, elementwise over modules.
 
         Args:
             h: the state, structured like ``initial()``: leaves of shape ``(N,)``.
             u: the projected input, ``(N,)`` (``(1,)`` for a shared row), a tuple if ``project``
                 returns one.
+            v: the recurrent input likewise, handed in if ``recurrent`` names a projection.
 
         Returns the new state, same structure, shapes and dtypes as ``h``.
         """
@@ -65,6 +87,11 @@ class Cell(eqx.Module):
 
 def as_tuple(projections: Array | None | tuple[Array | None, ...]) -> tuple[Array | None, ...]:
     return projections if isinstance(projections, tuple) else (projections,)
+
+
+def is_dense(cell: Cell) -> bool:
+    """Whether the modules of a cell see each other."""
+    return cell.recurrent() is not None
 
 
 def is_cell(node: object) -> bool:

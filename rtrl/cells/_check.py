@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from rtrl._modules import Modules, depends, signature, with_values
-from rtrl.cells._base import Cell, as_tuple
+from rtrl.cells._base import Cell, as_tuple, is_dense
 
 
 def check_cell(cell: Cell) -> None:
@@ -83,13 +83,10 @@ def _check_shapes(cell: Cell, name: str) -> None:
             )
         if w is None and inputs and inputs != {n}:
             raise ValueError(f"{name}.project(): None drives module i by x_i, which needs H = {n}.")
+    if is_dense(cell):
+        _check_recurrent(cell, name, n, dtype)
     modules = Modules(cell)
-    h, u = modules.example()
-    after = jax.eval_shape(
-        lambda h, u: cell.update(h, u if isinstance(cell.project(), tuple) else u[0]),
-        modules.unstack(h),
-        u,
-    )
+    after = jax.eval_shape(lambda h, w: modules.advance(modules.unstack(h), w), *modules.example())
     if jax.tree.map(_signature, after) != jax.tree.map(_signature, initial):
         raise ValueError(
             f"{name}.update(): expected a new state like initial(), {initial}, got {after}."
@@ -100,6 +97,32 @@ def _check_shapes(cell: Cell, name: str) -> None:
                 f"{name}.{modules.names[i]}: expected a module parameter of shape ({n},) or (), "
                 f"got {modules.leaves[i].shape}. Weights that mix inputs belong in project()."
             )
+
+
+def _check_recurrent(cell: Cell, name: str, n: int, dtype) -> None:
+    shapes = [(w.shape, w.dtype) for w in Modules(cell).recurrent()]
+    if any(shape not in ((n, n), (1, n)) or kind != dtype for shape, kind in shapes):
+        raise ValueError(
+            f"{name}.recurrent(): expected {dtype} weights ({n}, {n}) or rows (1, {n}), got "
+            f"{shapes}."
+        )
+    output = jax.eval_shape(lambda: cell.output(cell.initial()))
+    if jnp.issubdtype(dtype, jnp.complexfloating) or jax.tree.map(_signature, output) != (
+        (n,),
+        jnp.dtype(dtype),
+    ):
+        raise ValueError(
+            f"{name}.output(): expected one real array ({n},), as it is what the modules see of "
+            f"each other, got {output}."
+        )
+
+    params, rest = eqx.partition(cell, eqx.is_inexact_array)
+    if depends(lambda p: eqx.combine(p, rest).output(cell.initial()), params):
+        raise ValueError(
+            f"{name}.output(): expected what the modules see of each other to depend on the state "
+            "alone, got an output that depends on the cell's parameters too; no rule would learn "
+            "what they do there. Put what they make of the state into the state."
+        )
 
 
 def _signature(leaf) -> tuple:
@@ -138,7 +161,8 @@ def _check_jacobians(cell: Cell, name: str) -> None:
             raise ValueError(
                 f"{name}.update(): its modules are not independent: {argument} of one module "
                 f"reaches the state of another ({_interacting(function, point)}). Online rules "
-                "need update() to be elementwise over modules; only project() may mix."
+                "need update() to be elementwise over modules; only project() and recurrent() may "
+                "mix."
             )
 
 

@@ -6,9 +6,16 @@ from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Inexact, PyTree
 
+from rtrl._carry import defer, settle
+from rtrl._modules import Partials
+from rtrl._trace import Gradients
 from rtrl._validate import require
+from rtrl.cells._base import Cell
+
+Run = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
+Pull = Callable[[PyTree], tuple[PyTree, PyTree]]
 
 
 class Rule(eqx.Module):
@@ -36,36 +43,68 @@ class Rule(eqx.Module):
         """
         return None
 
+    def misfit(self, cell: Cell) -> str | None:
+        """Say why a cell can't be learned by this rule, ``None`` if it can."""
+        return None
+
     def differentiate(
-        self, run: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], params: PyTree, carry: PyTree
-    ) -> tuple[PyTree, PyTree, Callable[[PyTree], PyTree]]:
+        self, run: Run, params: PyTree, carry: PyTree, *, once: bool = False
+    ) -> tuple[PyTree, Pull]:
         """Run a chunk and prepare its gradient.
 
         Args:
             run: ``(params, carry) -> (predictions, carry)``.
+            once: whether ``run`` calls `recur` at most once per cell, so that traces may advance
+                in the backward pass.
 
-        Returns the predictions, the new carry, and a function from the error of each prediction
-        to the gradient of the parameters. By default reverse mode through this chunk alone.
+        Returns the predictions, and a function from the error of each prediction to the gradient
+        of the parameters and the new carry. By default reverse mode through this chunk alone.
         """
         predictions, pullback, carry = jax.vjp(lambda p: run(p, carry), params, has_aux=True)
-        return predictions, carry, lambda errors: pullback(errors)[0]
+        return predictions, lambda errors: (pullback(errors)[0], carry)
 
 
 class LocalRule(Rule):
-    """A rule that combines each layer's own trace with its own error: a choice in one recursion.
+    """A rule that combines each layer's own trace with its own error.
 
-    ``s_t = decay s_{t-1} + immediate``, gradient ``= sum_t error_t s_t``.
+    ``s_t = (decay) s_{t-1} + immediate``, gradient ``= sum_t error_t s_t``.
     """
 
-    #: Whether the trace decays by D (a rule without one forgets at once and carries nothing).
-    keeps_trace: ClassVar[bool]
+    #: What `init_trace` gives.
+    trace_type: ClassVar[type]
     #: Whether J and E see the previous state, or the recurrent term counts as a constant.
-    sees_state: ClassVar[bool]
+    sees_state: ClassVar[bool] = True
 
-    @property
-    def chunk_errors(self) -> bool:
-        """Whether errors also travel back in time inside a chunk on their way to lower layers."""
-        return False
+    @abc.abstractmethod
+    def local(
+        self, trace: Any, partials: Partials, deltas: Inexact[Array, "K B d N"]
+    ) -> tuple[Gradients, Any, Inexact[Array, "K B d N"]]:
+        """The local phase of a chunk, with a batch axis always.
+
+        Args:
+            trace: before the chunk, as `init_trace` gives it.
+            partials: the one-step derivatives of the chunk's timesteps.
+            deltas: errors of the states, by spatial backpropagation.
+
+        Returns the gradients of this chunk's loss, the trace after the chunk (which must not depend
+        on ``deltas``), and the errors to be sent to the layers below.
+        """
+
+    def differentiate(
+        self, run: Run, params: PyTree, carry: PyTree, *, once: bool = False
+    ) -> tuple[PyTree, Pull]:
+        if not once:
+            return super().differentiate(run, params, carry)
+        traces, rest = defer(carry)
+        predictions, pullback, after = jax.vjp(
+            lambda p, traces: run(p, eqx.combine(traces, rest)), params, traces, has_aux=True
+        )
+
+        def pull(errors):
+            grads, traces = pullback(errors)
+            return grads, settle(after, traces)
+
+        return predictions, pull
 
     def label(self, chunk: int | None = None) -> str:
         return type(self).__name__
@@ -81,3 +120,16 @@ def check_errors(errors: str) -> None:
 def check_rule(rule: Any) -> None:
     """Raise a `ValueError` unless ``rule`` is a rule (not its class or its name)."""
     require(isinstance(rule, Rule), "rule", "a rule such as rtrl.RTRL() or rtrl.BPTT()", rule)
+
+
+def check_fit(rule: Rule, cell: Cell) -> None:
+    """Raise a `ValueError` that names rules that fit, if ``rule`` can't learn ``cell``."""
+    from rtrl import rules
+
+    reason = rule.misfit(cell)
+    if reason is not None:
+        fitting = [name for name, other in rules.examples().items() if other.misfit(cell) is None]
+        raise ValueError(
+            f"rule: {type(rule).__name__} does not fit {type(cell).__name__}: {reason}. "
+            f"Rules that fit: {', '.join(fitting)}."
+        )

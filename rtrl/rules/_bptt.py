@@ -8,8 +8,15 @@ from rtrl.rules._base import Rule
 class BPTT(Rule):
     """Backpropagation through time: plain reverse-mode autodiff of the unrolled recurrence.
 
-    Exact, but memory grows with the sequence, and nothing is learned before its end. Taken in
-    chunks it is truncated to them: no error crosses a boundary, and `label` says so.
+    ::
+
+        e_t = delta_t + (dh_{t+1}/dh_t)^T e_{t+1},   dl/dtheta = sum_t e_t^T dh_t/dtheta
+
+    Bias: none. Nothing is learned before the end of the sequence. Taken in chunks it is truncated
+    to them: no error crosses a boundary, and `label` says so.
+
+    Memory per sample: the activations of the sequence or chunk, O(T (N + H)). Time per timestep:
+    one forward and one backward pass.
 
     Source: Werbos, "Backpropagation through time" (1990); Williams & Peng (1990) for TBPTT.
     """

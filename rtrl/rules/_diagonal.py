@@ -3,12 +3,14 @@
 import abc
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from rtrl import _trace
 from rtrl._modules import Modules, Partials
-from rtrl._trace import Gradients, Trace
+from rtrl._trace import Gradients, Implementation, Trace
+from rtrl._validate import require
 from rtrl.rules._base import ErrorPath, LocalRule, check_errors
 
 
@@ -17,15 +19,24 @@ class DiagonalRule(LocalRule):
 
     A rule says what D is (`decay`). ``errors`` is the path of errors to the layers below:
     ``"timestep"``, through the same timestep only, or ``"chunk"``, also back in time inside a
-    chunk.
+    chunk. ``implementation`` is that of the trace's update: ``None`` for the fused kernel on a GPU
+    where it works and pays and XLA everywhere else, or ``"xla"``, ``"pallas"`` or
+    ``"pallas_interpret"``.
     """
 
     errors: ErrorPath = "chunk"
+    implementation: Implementation = eqx.field(default=None, kw_only=True, static=True)
 
     trace_type: ClassVar[type] = Trace
 
     def __check_init__(self):
         check_errors(self.errors)
+        require(
+            self.implementation in (None, "xla", "pallas", "pallas_interpret"),
+            "implementation",
+            "None, 'xla', 'pallas' or 'pallas_interpret'",
+            self.implementation,
+        )
 
     @abc.abstractmethod
     def decay(self, partials: Partials) -> Array:
@@ -35,7 +46,7 @@ class DiagonalRule(LocalRule):
         self, trace: Trace, partials: Partials, deltas: Array
     ) -> tuple[Gradients, Trace, Array]:
         partials = partials._replace(D=self.decay(partials))
-        gradients, trace, errors = _trace.with_trace(trace, partials, deltas)
+        gradients, trace, errors = _trace.with_trace(trace, partials, deltas, self.implementation)
         return gradients, trace, errors if self.errors == "chunk" else deltas
 
     def label(self, chunk: int | None = None) -> str:

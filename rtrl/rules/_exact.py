@@ -1,6 +1,5 @@
 """Exact real-time recurrent learning of any network, dense and expensive: the oracle."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,7 +7,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from rtrl.rules._base import Rule
+from rtrl._carry import Carry, is_carry
+from rtrl.rules._base import Pull, Rule, Run
 
 
 class ExactRTRL(Rule):
@@ -36,10 +36,8 @@ class ExactRTRL(Rule):
         )
 
     def differentiate(
-        self, run: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], params: PyTree, carry: PyTree
-    ) -> tuple[PyTree, PyTree, Callable[[PyTree], PyTree]]:
-        from rtrl._carry import Carry, is_carry
-
+        self, run: Run, params: PyTree, carry: PyTree, *, once: bool = False
+    ) -> tuple[PyTree, Pull]:
         def split(tree):
             return jax.tree.map(lambda c: c.state, tree, is_leaf=is_carry)
 
@@ -67,6 +65,6 @@ class ExactRTRL(Rule):
             parts = jax.tree.map(
                 lambda g, s: jnp.real(jnp.tensordot(s, g, axes=g.ndim)), errors, slopes
             )
-            return unravel(jax.tree.reduce(jnp.add, parts))
+            return unravel(jax.tree.reduce(jnp.add, parts)), carry
 
-        return predictions, carry, pullback
+        return predictions, pullback

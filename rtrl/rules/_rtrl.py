@@ -1,16 +1,13 @@
 """Real-time recurrent learning of independent modules."""
 
-from typing import ClassVar
-
-import jax.numpy as jnp
 from jaxtyping import Array
 
-from rtrl._modules import Modules
-from rtrl._trace import Trace
-from rtrl.rules._base import ErrorPath, LocalRule, check_errors
+from rtrl._modules import Partials
+from rtrl.cells._base import Cell, is_dense
+from rtrl.rules._diagonal import DiagonalRule
 
 
-class RTRL(LocalRule):
+class RTRL(DiagonalRule):
     """Real-time recurrent learning: the exact trace of every layer, errors of the present.
 
     ::
@@ -32,37 +29,15 @@ class RTRL(LocalRule):
             of one timestep.
 
     Raises:
-        ValueError: ``errors`` is neither.
+        ValueError: ``errors`` is neither; later, the modules of a cell see each other.
 
     Source: Zucchet et al. (2023), equations B.5-B.10 and section 3.3.
     """
 
-    errors: ErrorPath = "chunk"
+    def decay(self, partials: Partials) -> Array:
+        return partials.D
 
-    keeps_trace: ClassVar[bool] = True
-    sees_state: ClassVar[bool] = True
-
-    def __check_init__(self):
-        check_errors(self.errors)
-
-    @property
-    def chunk_errors(self) -> bool:
-        return self.errors == "chunk"
-
-    def label(self, chunk: int | None = None) -> str:
-        if chunk == 1:
-            return "RTRL"
-        return f"RTRL, {self.errors} errors"
-
-    def init_trace(self, cell, parameters: int, batch_size: int | None) -> Trace:
-        modules = Modules(cell)
-        batch = () if batch_size is None else (batch_size,)
-        d, n = modules.initial.shape
-
-        def zeros(*shape: int) -> Array:
-            return jnp.zeros((*batch, d, n, *shape), modules.dtype)
-
-        return Trace(
-            tuple(None if w is None else zeros(w.shape[1]) for w in modules.weights()),
-            {modules.names[i]: zeros() for i in modules.module_leaves},
-        )
+    def misfit(self, cell: Cell) -> str | None:
+        if not is_dense(cell):
+            return None
+        return "its modules see each other, and a trace of one number per parameter can't be exact"

@@ -2,6 +2,10 @@
 
 from typing import ClassVar
 
+from jaxtyping import Array
+
+from rtrl._modules import Partials
+from rtrl._trace import Gradients, without_trace
 from rtrl.rules._base import LocalRule
 
 
@@ -19,5 +23,10 @@ class Spatial(LocalRule):
     Source: Zucchet et al. (2023), section 4.1 ("spatial").
     """
 
-    keeps_trace: ClassVar[bool] = False
+    trace_type: ClassVar[type] = type(None)
     sees_state: ClassVar[bool] = False
+
+    def local(
+        self, trace: None, partials: Partials, deltas: Array
+    ) -> tuple[Gradients, None, Array]:
+        return without_trace(partials, deltas), None, deltas

@@ -1,0 +1,98 @@
+"""Compiling functions of pytrees that hold more than arrays, cheap to call."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+Static = tuple[Any, ...]  # the leaves that are not arrays, None in the place of those that are
+
+
+class Jitted:
+    """``function`` compiled once for every structure, and every value of what is not an array.
+
+    As `equinox.filter_jit`, with less work per call: a learning step of a small network takes less
+    time than its bookkeeping.
+
+    Args:
+        function: of positional pytrees.
+        donate_last: let the result reuse the memory of the last argument's arrays.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, donate_last: bool = False):
+        self.function = function
+        self.donate_last = donate_last
+        self._program = functools.lru_cache(maxsize=256)(self._compile)
+
+    def __call__(self, *arguments: Any) -> Any:
+        *rest, last = arguments
+        rest_arrays, rest_key = _split(rest)
+        last_arrays, last_key = _split(last)
+        program, result = self._program(rest_key, last_key, _precision())
+        arrays = program(rest_arrays, last_arrays)
+        return _join(arrays, result[0])
+
+    def lower(self, *arguments: Any) -> jax.stages.Lowered:
+        """Lower for these arguments without running: for a look at the compiled program."""
+        *rest, last = arguments
+        rest_arrays, rest_key = _split(rest)
+        last_arrays, last_key = _split(last)
+        program, _ = self._program(rest_key, last_key, _precision())
+        return program.lower(rest_arrays, last_arrays)
+
+    def _compile(self, rest_key, last_key, precision):
+        result: list[tuple[Any, Static]] = []  # filled in when the program is traced
+
+        def program(rest_arrays, last_arrays):
+            arguments = (*_join(rest_arrays, rest_key), _join(last_arrays, last_key))
+            arrays, key = _split(self.function(*arguments))
+            result[:] = [key]
+            return arrays
+
+        program.__name__ = self.function.__name__
+        donated = (1,) if self.donate_last else ()
+        return jax.jit(program, donate_argnums=donated), result
+
+
+def _precision() -> bool:
+    """What JAX's own cache looks at beside the arguments, and a new structure may depend on."""
+    return jax.config.jax_enable_x64  # type: ignore[attr-defined]
+
+
+def _split(tree: Any) -> tuple[list[Any], tuple[Any, Static]]:
+    """The arrays of a pytree, and all else: hashable, the same for the same program."""
+    leaves, structure = jax.tree.flatten(tree)
+    arrays = [leaf for leaf in leaves if hasattr(leaf, "shape")]
+    if len(arrays) == len(leaves):
+        return arrays, (structure, ())
+    static = tuple(None if hasattr(leaf, "shape") else _Leaf(leaf) for leaf in leaves)
+    return arrays, (structure, static)
+
+
+class _Leaf:
+    """A leaf that is not an array, which may be None itself; 1, 1.0 and True are not the same."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Leaf)
+            and type(self.value) is type(other.value)
+            and self.value == other.value
+        )
+
+
+def _join(arrays: list[Any], key: tuple[Any, Static]) -> Any:
+    structure, static = key
+    if not static:
+        return jax.tree.unflatten(structure, arrays)
+    remaining = iter(arrays)
+    leaves = [next(remaining) if leaf is None else leaf.value for leaf in static]
+    return jax.tree.unflatten(structure, leaves)

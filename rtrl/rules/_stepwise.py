@@ -1,0 +1,109 @@
+"""What rules share whose trace mixes modules: one timestep after the other, the full Jacobian.
+
+The one-step Jacobian is never written out. With everything else held fixed a state depends on the
+one before directly and through what the modules see of each other::
+
+    F = dh_t/dh_{t-1} = D + sum over U of J^U U slope,   slope = doutput/dh_{t-1}
+"""
+
+import abc
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact
+
+from rtrl._modules import Partials
+from rtrl._trace import Gradients, apply_transposed
+from rtrl.rules._base import LocalRule
+
+
+class StepwiseRule(LocalRule):
+    """A rule that says how its trace advances by a timestep and what an error reads off it.
+
+    Errors reach the layers below through the same timestep.
+    """
+
+    @abc.abstractmethod
+    def advance(self, trace: Any, partials: Partials) -> Any:
+        """Advance by the one timestep of ``partials``, whose arrays have no time axis here."""
+
+    @abc.abstractmethod
+    def read(self, trace: Any, partials: Partials, errors: Inexact[Array, "B d N"]) -> Gradients:
+        """Give the gradient of the batch from the trace after the timestep."""
+
+    def local(
+        self, trace: Any, partials: Partials, deltas: Inexact[Array, "K B d N"]
+    ) -> tuple[Gradients, Any, Inexact[Array, "K B d N"]]:
+        weights = partials.recurrent
+
+        def step(trace, timestep):
+            partials, errors = timestep
+            partials = partials._replace(recurrent=weights)
+            trace = self.advance(trace, partials)
+            return trace, self.read(trace, partials, errors)
+
+        def add(state, timestep):
+            trace, total = state
+            trace, gradients = step(trace, timestep)
+            return (trace, jax.tree.map(jnp.add, total, gradients)), None
+
+        timesteps = (_in_full(partials, *deltas.shape[:2]), deltas)
+        first = jax.tree.map(lambda a: a[0], timesteps)
+        if deltas.shape[0] == 1:
+            trace, gradients = step(trace, first)
+            return gradients, trace, deltas
+        shapes = jax.eval_shape(step, trace, first)[1]
+        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        (trace, gradients), _ = jax.lax.scan(add, (trace, zeros), timesteps)
+        return gradients, trace, deltas
+
+
+def _in_full(partials: Partials, length: int, batch: int) -> Partials:
+    """Every timestep and sample on its own, the recurrent weights taken out."""
+    return jax.tree.map(
+        lambda a: jnp.broadcast_to(a, (length, batch, *a.shape[2:])),
+        partials._replace(recurrent=()),
+    )
+
+
+def forward(partials: Partials, z: Inexact[Array, "B d N *rest"]) -> Array:
+    """``F z``, of a timestep."""
+    columns = z.reshape(*z.shape[:3], -1)
+    after = jnp.einsum("bijn,bjnr->binr", partials.D, columns)
+    if partials.recurrent:
+        seen = jnp.einsum("bjn,bjnr->bnr", partials.slope, columns)
+        for U, J in _recurrent(partials):
+            after = after + J[..., None] * jnp.einsum("mn,bnr->bmr", U, seen)[:, None]
+    return after.reshape(z.shape)
+
+
+def backward(partials: Partials, e: Inexact[Array, "B d N"]) -> Array:
+    """``F^T e``, of a timestep."""
+    before = apply_transposed(partials.D, e)
+    if partials.recurrent:
+        to_seen = jnp.zeros_like(e[:, 0])
+        for U, J in _recurrent(partials):
+            to_v = (J * e).sum(1)
+            to_v = to_v.sum(-1, keepdims=True) if U.shape[0] == 1 else to_v
+            to_seen = to_seen + to_v @ U
+        before = before + partials.slope * to_seen[:, None]
+    return before
+
+
+def _recurrent(partials: Partials):
+    return zip(partials.recurrent, partials.J[partials.first_recurrent :], strict=True)
+
+
+def distinct_inputs(partials: Partials) -> tuple[Array | None, Array | None]:
+    """The two vectors that weights multiply: x (``None`` if no weight does), output(h_{t-1})."""
+    x = next((x for x in partials.inputs[: partials.first_recurrent] if x is not None), None)
+    return x, partials.inputs[-1] if partials.recurrent else None
+
+
+def per_projection(partials: Partials, x: Any, seen: Any) -> tuple:
+    """Put what stands for these two vectors in the places of the projections with a weight."""
+    return tuple(
+        None if v is None else x if p < partials.first_recurrent else seen
+        for p, v in enumerate(partials.inputs)
+    )
