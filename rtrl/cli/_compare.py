@@ -6,7 +6,7 @@ from typing import Any
 
 from rtrl.cli import _report, _state
 from rtrl.cli._data import Data
-from rtrl.cli._errors import UsageError, refuse
+from rtrl.cli._errors import refuse
 from rtrl.cli._names import find_rule, rule_name
 from rtrl.cli._setup import Setup, complete, label
 from rtrl.cli._signals import Stop
@@ -59,7 +59,7 @@ def compare(
     done = []
     for setup in setups:
         length = run_length(data, setup, steps, epochs)
-        name = f"{setup.rule}-{setup.chunk or 'all'}".lower()
+        name = f"{setup.rule}-{setup.chunk or 'all'}".lower().replace(":", "-")
         inner = _state.folder(folder / name, name)
         about = None
         if (inner / _state.STATE).exists():
@@ -73,8 +73,6 @@ def compare(
                 setup, data, length, inner, about=about, stop=stop, console=console,
                 scalars=scalars,
             )  # fmt: skip
-        except ValueError as error:
-            raise UsageError(f"--rules: {label(setup)} can't learn this: {error}") from error
         finally:
             scalars.close()
         done.append(one)
