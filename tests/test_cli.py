@@ -133,16 +133,32 @@ def test_cells_and_rules_are_those_of_their_modules(monkeypatch):
     class Brand(rtrl.Spatial):
         pass
 
+    class Needy(rtrl.Spatial):
+        depth: int
+
+        def label(self, chunk=None):
+            return f"Needy({self.depth})"
+
     monkeypatch.setattr(rtrl.rules, "Brand", Brand, raising=False)
+    monkeypatch.setattr(rtrl.rules, "Needy", Needy, raising=False)
     assert isinstance(_names.find_rule("brand"), Brand)
+    assert "Needy:depth" in _names.rule_names()
+    assert _names.find_rule("needy:3").label() == "Needy(3)"
+    assert _names.find_rule("RTRL:timestep") == rtrl.RTRL("timestep")
+    with pytest.raises(UsageError, match="--rule: expected a value for depth"):
+        _names.find_rule("Needy")
+    with pytest.raises(UsageError, match="--rules: RTRL: errors"):
+        _names.find_rule("RTRL:nonsense", "--rules")
 
 
 def test_every_cell_builds_and_every_rule_labels():
     for name in _names.cell_names():
         setup = _setup.Setup("digits", cell=name, width=4, hidden=4, depth=1)
         assert _setup.build_model(setup, 3, 2).out_size == 2
-    for name in _names.rule_names():
-        assert _setup.label(_setup.Setup("digits", rule=name, chunk=16))
+    for full in _names.rule_names():
+        name, colon, _ = full.partition(":")
+        rule = name + (":2" if colon else "")
+        assert _setup.label(_setup.Setup("digits", rule=rule, chunk=16))
 
 
 def test_tasks_are_listed_in_their_own_words():
@@ -164,6 +180,8 @@ def test_published_floors_are_those_of_the_docstrings():
     assert chance == {"scifar": 1 / 10, "imdb": 1 / 2, "shd": 1 / 20}
     unpublished = {t.name for t in tasks.summary() if t.kind != "stream"} - set(_data.PUBLISHED)
     assert unpublished == {"modular_sum"}  # depends on the modulus: 1 / m
+    thirds = _data.load("modular_sum", settings={"modulus": 3})
+    assert _data.floors(thirds, 1) == {"uniform answer": 1 / 3}
 
 
 def test_figures_of_the_readme_are_those_measured():
@@ -317,8 +335,10 @@ def test_the_whole_sequence_rule_comes_once(tmp_path):
     setups = _compare.variants(_setup.Setup("parity"), data, "RTRL,BPTT", "1,16")
     labels = [(_setup.label(s), s.chunk) for s in setups]
     assert labels == [("RTRL, K=1", 1), ("RTRL, chunk errors, K=16", 16), ("BPTT", None)]
-    kalman = _compare.variants(_setup.Setup("laser"), _data.load("laser"), "RTRL,Spatial", None)
-    assert {s.optimizer for s in kalman} == {"kalman"}
+    kalman = _compare.variants(_setup.Setup("laser"), _data.load("laser"), None, None)
+    assert [(s.rule, s.optimizer) for s in kalman] == [
+        ("RTRL", "kalman"), ("Truncated", "kalman"), ("Spatial", "kalman"),
+    ]  # fmt: skip
 
 
 def test_scalars_go_to_tensorboard_if_it_is_there(tmp_path, monkeypatch):
@@ -664,6 +684,19 @@ def test_results_are_json_whatever_the_figures(tmp_path):
 
 
 # Mistakes ---------------------------------------------------------------------------------------
+
+
+def test_a_cell_and_a_rule_that_do_not_go_together_are_named(tmp_path, monkeypatch):
+    def refuse(self, cell, parameters, batch_size):
+        raise ValueError("rule: expected a cell of another kind, got this one.")
+
+    monkeypatch.setattr(rtrl.Truncated, "init_trace", refuse)
+    log = log_file(tmp_path)
+    for command in (["train", "parity"], ["stream", log, *SMALL], ["compare", "parity"]):
+        options = ["--rules" if command[0] == "compare" else "--rule", "Truncated"]
+        done = rtrl_(*command, *options, "--out", tmp_path / "out")
+        assert done.code == 2 and "Traceback" not in done.err
+        assert done.err.strip().splitlines()[-1].startswith("rtrl: --cell LRU and --rule Truncated")
 
 
 @pytest.mark.parametrize(

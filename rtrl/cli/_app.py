@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from rtrl.cli._errors import UsageError
+from rtrl.cli._names import rule_names
 from rtrl.cli._options import (
     Batch,
     Board,
@@ -116,7 +117,13 @@ def train(
 @app.command()
 def compare(
     task: TaskName,
-    rules: Annotated[str, typer.Option(help="Names from rtrl.rules.")] = "RTRL,Truncated,BPTT",
+    rules: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Of {', '.join(rule_names())} [default: RTRL,Truncated,BPTT; on streams "
+            "RTRL,Truncated,Spatial]."
+        ),
+    ] = None,
     chunks: Annotated[str | None, typer.Option(help="Timesteps per update, such as 1,16.")] = None,
     seed: Seed = None,
     cell: Cell = None,
@@ -139,12 +146,13 @@ def compare(
     """Learn a task under several rules and chunks: same network, same data, one table.
 
     \b
-    rtrl compare laser --rules RTRL,Truncated,Spatial
+    rtrl compare laser --horizon 5
     rtrl compare digits --rules RTRL,BPTT --chunks 1,16 --epochs 10
     rtrl compare log.csv --target speed --rules RTRL,BPTT --chunks 16
 
     BPTT in chunks is truncated to them, TBPTT; on sequences it sees the whole sequence. All use the
-    same optimizer: adam, unless every one of them can use kalman. --resume does what is missing.
+    same optimizer: adam, unless all can use kalman (not BPTT, and no chunks). --resume does what is
+    missing.
     """
     from rtrl.cli import _train
 

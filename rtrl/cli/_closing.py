@@ -30,6 +30,8 @@ def close_runs(
     """Report on runs of the same data."""
     steps = min(d.run.done for d in done)
     references = floors(data, steps)
+    if done[0].setup.settings and data.kind != "stream":
+        references = {f"{k} (defaults)": v for k, v in references.items()}
     named = {label(d.setup): d for d in done}
     what = WHAT[data.kind].format(h=data.horizon, metric=data.metric)
     title, streaming = f"{name}: {what}", data.kind == "stream"

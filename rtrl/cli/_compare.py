@@ -6,15 +6,17 @@ from typing import Any
 
 from rtrl.cli import _report, _state
 from rtrl.cli._data import Data
-from rtrl.cli._errors import UsageError, refuse
+from rtrl.cli._errors import refuse
 from rtrl.cli._names import find_rule, rule_name
 from rtrl.cli._setup import Setup, complete, label
 from rtrl.cli._signals import Stop
 from rtrl.cli._train import Done, resume, run_length, train
 
 
-def variants(setup: Setup, data: Data, rules: str, chunks: str | None) -> list[Setup]:
+def variants(setup: Setup, data: Data, rules: str | None, chunks: str | None) -> list[Setup]:
     """One setup for each rule and chunk; rules that are alike in all chunks come once."""
+    if rules is None:
+        rules = "RTRL,Truncated,Spatial" if data.kind == "stream" else "RTRL,Truncated,BPTT"
     names = [rule_name(name.strip(), "--rules") for name in rules.split(",") if name.strip()]
     sizes: list[int | None] = []
     for text in (chunks or "").split(","):
@@ -57,7 +59,7 @@ def compare(
     done = []
     for setup in setups:
         length = run_length(data, setup, steps, epochs)
-        name = f"{setup.rule}-{setup.chunk or 'all'}".lower()
+        name = f"{setup.rule}-{setup.chunk or 'all'}".lower().replace(":", "-")
         inner = _state.folder(folder / name, name)
         about = None
         if (inner / _state.STATE).exists():
@@ -71,8 +73,6 @@ def compare(
                 setup, data, length, inner, about=about, stop=stop, console=console,
                 scalars=scalars,
             )  # fmt: skip
-        except ValueError as error:
-            raise UsageError(f"--rules: {label(setup)} can't learn this: {error}") from error
         finally:
             scalars.close()
         done.append(one)

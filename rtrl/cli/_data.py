@@ -157,7 +157,9 @@ def floors(data: Data, steps: int) -> dict[str, float]:
     For a stream: NRMSE of the second half of the first ``steps`` timesteps.
     """
     if data.kind != "stream":
-        return dict(PUBLISHED.get(data.task.name, {}))
+        found = dict(PUBLISHED.get(data.task.name, {}))
+        uniform = {"uniform answer": 1 / data.out_size} if data.metric == "accuracy" else {}
+        return found or uniform
     ys = np.asarray(data.content.ys[:steps], np.float64)
     h, half = data.horizon, steps // 2
     found = {"mean of the target": 1.0}

@@ -139,5 +139,5 @@ def test_accuracy(model: Any, examples: Examples) -> float:
 
 @eqx.filter_jit
 def _predict(model: Any, xs: jax.Array) -> jax.Array:
-    rule = rtrl.Spatial()  # no trace: it only predicts
+    rule = rtrl.BPTT()  # no trace: it only predicts
     return model(xs, rtrl.init_carry(model, rule, xs.shape[1]), rule=rule)[0]

@@ -1,11 +1,12 @@
 """Cells, rules and tasks by name: whatever `rtrl.cells`, `rtrl.rules` and `rtrl.tasks` export."""
 
+import ast
 import inspect
 from pathlib import Path
 from typing import Any
 
 import rtrl
-from rtrl.cli._errors import refuse
+from rtrl.cli._errors import UsageError, refuse
 from rtrl.tasks import Task, summary
 
 ALIASES = {"laser": "santafe"}
@@ -16,7 +17,8 @@ def cell_names() -> list[str]:
 
 
 def rule_names() -> list[str]:
-    return _exported(rtrl.rules, rtrl.rules.Rule)
+    """All rules; one that needs an argument with its name, such as ``TBPTT:k``."""
+    return [name + _needed(name) for name in _exported(rtrl.rules, rtrl.rules.Rule)]
 
 
 def find_cell(name: str) -> type[rtrl.Cell]:
@@ -24,12 +26,35 @@ def find_cell(name: str) -> type[rtrl.Cell]:
 
 
 def find_rule(name: str, argument: str = "--rule") -> rtrl.rules.Rule:
-    """A rule with its default arguments."""
-    return getattr(rtrl.rules, _match(argument, name, rule_names()))()
+    """A rule by name, with its first argument behind a colon: ``TBPTT:16``, ``RTRL:timestep``."""
+    name, colon, value = rule_name(name, argument).partition(":")
+    try:
+        return getattr(rtrl.rules, name)(*([_literal(value)] if colon else []))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{argument}: {name}: {error}") from error
 
 
 def rule_name(name: str, argument: str = "--rule") -> str:
-    return _match(argument, name, rule_names())
+    """A rule's name as it is spelled, with what is behind its colon."""
+    name, colon, value = name.partition(":")
+    known = [full.partition(":")[0] for full in rule_names()]
+    found = _match(argument, name, known)
+    if not colon and (needed := _needed(found)):
+        refuse(argument, f"a value for {needed[1:]}, as in {found}:4", repr(name))
+    return found + colon + value
+
+
+def _needed(rule: str) -> str:
+    parameters = inspect.signature(getattr(rtrl.rules, rule)).parameters.values()
+    free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return "".join(f":{p.name}" for p in parameters if p.default is p.empty and p.kind not in free)
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def is_file(task: str) -> bool:

@@ -1,5 +1,7 @@
 """From options to a network and a learner."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -118,6 +120,15 @@ def build_learner(setup: Setup, data_kind: str, loss: Any, model: Any) -> Any:
     if data_kind != "stream":
         return learner
     return rtrl.Standardized(learner, warmup=_or(setup.warmup, WARMUP))
+
+
+@contextmanager
+def naming_rule(setup: Setup) -> Iterator[None]:
+    """A cell and a rule that don't go together are a mistake of the user, in the rule's words."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"--cell {setup.cell} and --rule {setup.rule}: {error}") from error
 
 
 def label(setup: Setup) -> str:

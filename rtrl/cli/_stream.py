@@ -22,7 +22,16 @@ from rtrl.cli._learn import WINDOW
 from rtrl.cli._progress import progress
 from rtrl.cli._report import note
 from rtrl.cli._score import Score
-from rtrl.cli._setup import Setup, as_dict, build_learner, build_model, complete, label, same_run
+from rtrl.cli._setup import (
+    Setup,
+    as_dict,
+    build_learner,
+    build_model,
+    complete,
+    label,
+    naming_rule,
+    same_run,
+)
 from rtrl.cli._signals import Stop
 from rtrl.cli._train import SAVE_SECONDS
 from rtrl.tasks import CsvStream, Problem, Stream, _csv_stream, csv, summary
@@ -130,9 +139,15 @@ def _run(
 def begin(setup: Setup, source: CsvStream) -> tuple[Any, Any]:
     """A learner for the columns of a file, and its first state."""
     model = build_model(setup, source.in_size, source.out_size)
-    learner = build_learner(setup, "stream", squared_error, model)
-    state = learner.init(model)
-    return learner, rtrl.open_stream(state, chunk=setup.chunk or 1, delay=source.horizon)
+    chunk, delay = setup.chunk or 1, source.horizon
+    x, y = np.zeros(source.in_size), np.zeros(source.out_size)
+    with naming_rule(setup):
+        learner = build_learner(setup, "stream", squared_error, model)
+        # Compile now, on rows that nobody sees, and not when a live row waits for its prediction.
+        rows = ((x, y) for _ in range(2 * chunk + delay))
+        for _ in learner.stream(learner.init(model), rows, chunk=chunk, delay=delay):
+            pass
+    return learner, rtrl.open_stream(learner.init(model), chunk=chunk, delay=delay)
 
 
 def _live(score: Score) -> str:

@@ -19,6 +19,7 @@ from rtrl.cli._setup import (
     build_model,
     complete,
     label,
+    naming_rule,
     same_run,
 )
 from rtrl.cli._signals import Stop
@@ -63,9 +64,10 @@ def begin(setup: Setup, data: Data) -> tuple[Any, Any]:
     import rtrl
 
     model = build_model(setup, data.in_size, data.out_size)
-    learner = build_learner(setup, data.kind, data.loss, model)
     key = jax.random.fold_in(jax.random.key(setup.seed or 0), 1)
-    state = learner.init(model, batch_size=setup.batch, key=key)
+    with naming_rule(setup):
+        learner = build_learner(setup, data.kind, data.loss, model)
+        state = learner.init(model, batch_size=setup.batch, key=key)
     if data.kind == "stream":
         state = rtrl.open_stream(state, chunk=setup.chunk or 1, delay=data.horizon)
     return learner, state
@@ -103,7 +105,7 @@ def train(
         run = Run(state, about["done"], about["history"], arrays)
     unit, title = UNIT[data.kind], f"{data.task.name}, {label(setup)}"
     logged, saved = len(run.history), time.monotonic()
-    with progress(console, title, steps, run.done, unit) as bar:
+    with naming_rule(setup), progress(console, title, steps, run.done, unit) as bar:
         for now in LEARN[data.kind](learner, setup, data, run, steps):
             run = now
             bar.update(run.done, live(data, run))
@@ -176,7 +178,7 @@ def command(
     steps: int | None,
     epochs: int | None,
     line: str,
-    variants: tuple[str, str | None] | None = None,
+    variants: tuple[str | None, str | None] | None = None,
 ) -> None:
     """``rtrl train``, or with rules and chunks ``rtrl compare``, from options to the picture."""
     from rtrl.cli import _compare
