@@ -54,7 +54,8 @@ def machine_code(kernel: ttir.Kernel, capability: int) -> dict[str, int]:
         "stores": count(r"\bSTG\b"),
         "wide_stores": count(r"\bSTG\.E\S*\.(128|ENL2\.256|256)"),
         "barriers": count(r"\bBAR\b"),
-        "fused_multiply_adds": count(r"\bFFMA2?\b"),
+        "multiply_adds": count(r"\bFFMA2?\b"),
+        "other_arithmetic": count(r"\b(FMUL|FADD)2?\b"),
     }
 
 
