@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import ttir
 from hypothesis import given, settings
-from kernel_cases import ROUNDING, SMALL, by_loops, deviation, interpreted, problems
+from kernel_cases import ROUNDING, SMALL, by_loops, deviation, interpreted, problems, sizes
 
 from rtrl.kernels import _backend, _device, diagonal_trace, selftest
 from rtrl.kernels._reference import reference, xla
@@ -77,7 +77,8 @@ def pallas_calls(function, *arguments) -> list[bool]:
 @given(problems())
 def test_the_interpreted_kernel_agrees(arguments):
     assert pallas_calls(interpreted, *arguments) == [True], "interpret mode did not run"
-    assert deviation(jax.jit(interpreted)(*arguments), by_loops(*arguments)) < ROUNDING
+    got = jax.jit(interpreted)(*arguments)
+    assert deviation(got, by_loops(*arguments), sizes(arguments)) < ROUNDING
 
 
 AXES = [(0, 0, 0, 0, 0), (0, None, None, 0, 0), (0, None, 0, None, None), (None, None, None, 0, 1)]
@@ -137,11 +138,28 @@ def test_a_device_that_fails_is_warned_about_once(monkeypatch, no_device_tried):
     diagonal_trace(*arguments)  # a second warning would be an error
 
 
-def test_a_device_that_is_wrong_is_warned_about(monkeypatch, no_device_tried):
+@pytest.mark.parametrize("wrong", [1e-3, np.nan])
+def test_a_device_that_is_wrong_is_warned_about(monkeypatch, no_device_tried, wrong):
+    """Also if only the last of its cases is, and if it is not a number."""
+    errors = iter([1e-8, 1e-8, wrong])
     monkeypatch.setattr(_backend, "device", lambda: jax.devices("cpu")[0])
-    monkeypatch.setattr(_device, "error", lambda shape: 1e-3)
-    with pytest.warns(RuntimeWarning, match="off by 1.0e-03"):
+    monkeypatch.setattr(_device, "error", lambda shape: next(errors))
+    with pytest.warns(RuntimeWarning, match="off by (1.0e-03|nan)"):
         diagonal_trace(*_device.example(Shape(1, 2, 1, 1, 3, 5)))
+
+
+def test_the_check_of_a_device_sees_nan(monkeypatch):
+    """In either of the two results."""
+    real = _device.launch
+    for spoiled in (0, 1):
+
+        def launch(*arguments, spoiled=spoiled, **settings):
+            outputs = list(real(*arguments, **settings))
+            outputs[spoiled] = outputs[spoiled].at[..., 0].set(np.nan)
+            return outputs
+
+        monkeypatch.setattr(_device, "launch", launch)
+        assert np.isnan(_device.error(Shape(1, 2, 1, 1, 3, 5), interpret=True))
 
 
 @pytest.mark.parametrize("P", [1, 2])
