@@ -34,14 +34,14 @@ def tile_start(axis: int, size: int):
     return pl.program_id(axis) * np.int32(size)
 
 
-def multiply(a: Number, b: Number) -> Number:
+def multiply_add(total: Number, a: Number, b: Number) -> Number:
+    """``total + a b``, in the order that takes one or four multiply-add instructions."""
     if len(a) == 1:
-        return (a[0] * b[0],)
-    return a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]
-
-
-def add(a: Number, b: Number) -> Number:
-    return tuple(p + q for p, q in zip(a, b, strict=True))
+        return (total[0] + a[0] * b[0],)
+    return (
+        total[0] + a[0] * b[0] - a[1] * b[1],
+        total[1] + a[0] * b[1] + a[1] * b[0],
+    )
 
 
 def load(ref, index: tuple, mask, parts: int) -> Number:
@@ -121,9 +121,9 @@ def _body(trace, D, J, xs, deltas, gradient, new_trace, *, shape: Shape, tile: T
             for i in range(shape.d):
                 after_i = tuple(g * x for g in gain[i])
                 for j in range(shape.d):
-                    after_i = add(after_i, multiply(decay[i][j], s[j]))
+                    after_i = multiply_add(after_i, decay[i][j], s[j])
                 after.append(after_i)
-                total = add(total, multiply(number(deltas, k, b, ds[i]), after_i))
+                total = multiply_add(total, number(deltas, k, b, ds[i]), after_i)
             return tuple(after), total
 
         if shape.K == 1:

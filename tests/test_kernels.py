@@ -1,82 +1,24 @@
-"""The kernel, rungs 1 to 4 of its verification ladder (``kernels/README.md``).
+"""`diagonal_trace`: rungs 1 and 2 of its verification ladder (``kernels/README.md``), its choices.
 
 1. The reference, the form for XLA and the kernel agree with autodiff in double precision.
-2. The kernel in Pallas' interpret mode agrees with the reference, on shapes that don't fit tiles.
-3. So does its *lowered* Triton IR, run by an interpreter that checks every access; and that
-   interpreter notices kernels that are broken on purpose.
-4. Lowered for CUDA it is one kernel, in place, with nothing around it.
+2. The kernel in Pallas' interpret mode agrees with the equations, on shapes that don't fit tiles.
 """
 
-import json
 from functools import partial
 from typing import Any
 
-import hypothesis.strategies as st
 import jax
 import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import ttir
-import ttir_run
-import verify_gpu_kernels
 from hypothesis import given, settings
+from kernel_cases import ROUNDING, SMALL, by_loops, deviation, interpreted, problems, sizes
 
-from rtrl.kernels import _backend, _device, _diagonal_trace, _tiles, diagonal_trace
-from rtrl.kernels._diagonal_trace import launch
+from rtrl.kernels import _backend, _device, diagonal_trace, selftest
 from rtrl.kernels._reference import reference, xla
-from rtrl.kernels._tiles import Shape, Tile
-
-SMALL = pytest.mark.parametrize("shape", _tiles.SMALL.values(), ids=_tiles.SMALL.keys())
-interpreted = partial(diagonal_trace, implementation="pallas_interpret")
-ROUNDING = 1e-5  # float32: some dozen products summed, relative to the largest number
-
-
-def deviation(got, want) -> float:
-    """The largest, relative to the largest number of each array."""
-    pairs = [(np.asarray(g), np.asarray(w)) for g, w in zip(got, want, strict=True)]
-    assert all(g.shape == w.shape and g.dtype == w.dtype for g, w in pairs)
-    return max(float(np.max(np.abs(g - w)) / (np.max(np.abs(w)) + 1e-30)) for g, w in pairs)
-
-
-@st.composite
-def problems(draw):
-    """Any small shape; D and J may be the same for all timesteps or samples, and reset."""
-    limits = Shape(K=4, B=4, d=2, P=2, N=9, H=11)
-    shape = Shape._make(draw(st.integers(1, limit)) for limit in limits)
-    trace, D, J, xs, deltas = _device.example(shape, seed=draw(st.integers(0, 2**32 - 1)))
-    same = draw(st.lists(st.booleans(), min_size=4, max_size=4))
-    D, J = (
-        a[: 1 if k else None, : 1 if b else None] for a, k, b in ((D, *same[:2]), (J, *same[2:]))
-    )
-    if draw(st.booleans()):
-        D[draw(st.integers(0, len(D) - 1))] = 0  # a reset
-    arguments: list[Any] = [trace, D, J, xs, deltas]
-    return arguments
-
-
-def tiles(shape: Shape):
-    """Any legal way to cut a launch, not only the chosen one."""
-    sizes = st.sampled_from([(4, 4), (2, 8), (8, 4), (4, 8), (16, 2), (1, 16)])
-    splits = st.sampled_from([s for s in (1, 2, 4) if shape.B % s == 0])
-    return st.builds(lambda size, splits: Tile(size[0], size[1], splits, 1), sizes, splits)
-
-
-def shape_of(arguments) -> Shape:
-    trace, _, _, xs, _ = arguments
-    B, d, N, H = trace.shape
-    return Shape(xs.shape[0], B, d, 2 if np.iscomplexobj(trace) else 1, N, H)
-
-
-def by_loops(trace, D, J, xs, deltas):
-    """The equations in numpy and double precision, rounded at the end."""
-    s, gradient = trace.astype(np.result_type(trace, np.float64)), 0.0
-    for k, (x, delta) in enumerate(zip(xs, deltas, strict=True)):
-        decay, gain = D[k % len(D)], J[k % len(J)]
-        s = np.einsum("...ijn,...jnh->...inh", decay, s) + gain[..., None] * x[:, None, None]
-        gradient = gradient + np.einsum("bin,binh->nh", delta, s)
-    return np.asarray(gradient, trace.dtype), s.astype(trace.dtype)
-
+from rtrl.kernels._tiles import Shape
 
 # Rung 1
 
@@ -135,7 +77,8 @@ def pallas_calls(function, *arguments) -> list[bool]:
 @given(problems())
 def test_the_interpreted_kernel_agrees(arguments):
     assert pallas_calls(interpreted, *arguments) == [True], "interpret mode did not run"
-    assert deviation(jax.jit(interpreted)(*arguments), by_loops(*arguments)) < ROUNDING
+    got = jax.jit(interpreted)(*arguments)
+    assert deviation(got, by_loops(*arguments), sizes(arguments)) < ROUNDING
 
 
 AXES = [(0, 0, 0, 0, 0), (0, None, None, 0, 0), (0, None, 0, None, None), (None, None, None, 0, 1)]
@@ -170,179 +113,6 @@ def test_vmap_of_vmap():
     assert deviation(got, twice(reference)) < ROUNDING
 
 
-# Rung 3
-
-
-def run_lowered(arguments, tile: Tile) -> ttir_run.Run:
-    """The kernel as Triton IR, in place over the trace, every access checked."""
-    run = jax.jit(partial(launch, tile=tile, interpret=False))
-    batched = [a[None] for a in arguments]
-    (kernel,) = ttir.kernels_of(_backend.lower(run, *batched))
-    assert kernel.aliases == {1: 0}, "the new trace must lie over the old one"
-    return ttir_run.run(kernel, *batched)
-
-
-def check_lowered(arguments, tile: Tile) -> None:
-    """Raise an `AssertionError` if the lowered kernel is wrong in any way."""
-    done = run_lowered(arguments, tile)
-    gradients, new_trace = done.outputs
-    assert deviation((gradients[0].sum(0), new_trace[0]), by_loops(*arguments)) < ROUNDING
-    assert (done.reads[0] == 1).all() and (done.writes[0] == 1).all(), "one pass over the trace"
-    assert not any(writes.any() for writes in done.writes[1:5]), "an input was written"
-
-
-@settings(max_examples=30)
-@given(st.data())
-def test_the_lowered_kernel_agrees(data):
-    arguments = data.draw(problems())
-    check_lowered(arguments, data.draw(tiles(shape_of(arguments))))
-
-
-@SMALL
-def test_the_lowered_kernel_agrees_with_its_chosen_tile(shape):
-    check_lowered(_device.example(shape), _tiles.choose(shape))
-
-
-def test_the_lowered_kernel_agrees_where_double_precision_is_on(float64):
-    """A model in single precision: loop counters and constants must not turn it into double."""
-    check_lowered(_device.example(Shape(3, 4, 1, 2, 5, 6)), Tile(2, 4, 2, 1))
-
-
-def test_the_lowered_kernel_keeps_problems_apart():
-    """Under vmap, with a batch that programs share."""
-    shape, tile = Shape(2, 4, 1, 2, 3, 5), Tile(2, 4, 2, 1)
-    examples = [_device.example(shape, seed=seed) for seed in range(3)]
-    stacked = [np.stack(arrays) for arrays in zip(*examples, strict=True)]
-    stacked[1] = stacked[1][:1]  # one decay for all problems
-    run = jax.jit(partial(launch, tile=tile, interpret=False))
-    (kernel,) = ttir.kernels_of(_backend.lower(run, *stacked))
-    gradients, traces = ttir_run.run(kernel, *stacked).outputs
-    for i, example in enumerate(examples):
-        example[1] = examples[0][1]
-        assert deviation((gradients[i].sum(0), traces[i]), by_loops(*example)) < ROUNDING
-
-
-def _without_mask(monkeypatch, name):
-    real = getattr(_backend, name)
-
-    def everywhere(*arguments):
-        *others, mask = arguments
-        return real(*others, jnp.ones_like(mask))
-
-    monkeypatch.setattr(_backend, name, everywhere)
-
-
-def _overlapping(monkeypatch, axis):
-    real = _diagonal_trace.tile_start
-    monkeypatch.setattr(
-        _diagonal_trace,
-        "tile_start",
-        lambda a, size: real(a, size // 2 if a == axis else size),
-    )
-
-
-def _call_with(monkeypatch, **changes):
-    real = _backend.call
-    monkeypatch.setattr(_backend, "call", lambda *a, **k: real(*a, **{**k, **changes}))
-
-
-def _conjugated(monkeypatch):
-    real = _diagonal_trace.multiply
-    monkeypatch.setattr(_diagonal_trace, "multiply", lambda a, b: real((a[0], -a[1]), b))
-
-
-MUTATIONS = {
-    "a load without its mask": lambda m: _without_mask(m, "load"),
-    "a store without its mask": lambda m: _without_mask(m, "store"),
-    "overlapping tiles of modules": lambda m: _overlapping(m, 1),
-    "overlapping tiles of inputs": lambda m: _overlapping(m, 0),
-    "a tile that nobody owns": lambda m: _call_with(m, grid=(2, 1, 2)),
-    "not in place": lambda m: _call_with(m, aliases={}),
-    "a conjugate": lambda m: _conjugated(m),
-}
-
-
-@pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS.keys())
-def test_a_broken_kernel_is_noticed(mutation, monkeypatch):
-    arguments, tile = _device.example(Shape(2, 2, 1, 2, 7, 13)), Tile(4, 8, 2, 1)
-    check_lowered(arguments, tile)  # the control: intact, it passes
-    mutation(monkeypatch)
-    with pytest.raises(AssertionError):
-        check_lowered(arguments, tile)
-
-
-def test_a_wrong_alias_is_noticed(monkeypatch):
-    """Written over the errors, which have the trace's shape here: caught by its accesses alone."""
-    arguments, tile = _device.example(Shape(2, 2, 2, 1, 2, 2)), Tile(2, 2, 1, 1)
-    assert arguments[0].shape == arguments[4].shape
-    check_lowered(arguments, tile)
-    _call_with(monkeypatch, aliases={4: 1})
-    run = jax.jit(partial(launch, tile=tile, interpret=False))
-    batched = [a[None] for a in arguments]
-    (kernel,) = ttir.kernels_of(_backend.lower(run, *batched))
-    with pytest.raises(ttir_run.AccessError, match="reads what it"):
-        ttir_run.run(kernel, *batched)
-
-
-# Rung 4
-
-
-@pytest.mark.parametrize("steady", [False, True])
-@pytest.mark.parametrize("shape", _tiles.LARGE.values(), ids=_tiles.LARGE.keys())
-def test_lowered_for_cuda(shape, steady):
-    """One kernel in place, and nothing else touches an array as large as the trace."""
-    run = jax.jit(partial(diagonal_trace, implementation="pallas"))
-    arguments = _device.shapes(shape, steady=steady)
-    lowered = _backend.lower(run, *arguments)
-    (kernel,) = ttir.kernels_of(lowered)
-    assert kernel.aliases == {1: 0}
-    for block in ttir.block_shapes(kernel):
-        assert all(size & (size - 1) == 0 for size in block), "Triton needs powers of two"
-    tile = _tiles.choose(shape)
-    programs = -(-shape.H // tile.H), -(-shape.N // tile.N), tile.splits
-    assert kernel.grid == programs
-    operations = set()
-    for line in lowered.as_text().splitlines():
-        if "stablehlo." in line:
-            operations.add(line.split("stablehlo.")[1].split()[0].split("(")[0])
-    allowed = {"broadcast_in_dim", "reshape", "slice", "custom_call", "return"}
-    if tile.splits > 1:
-        allowed |= {"constant", "reduce", "add"}  # the gradients of the shares of the batch
-    assert operations <= allowed
-
-
-@given(
-    st.builds(
-        Shape,
-        st.integers(1, 64),
-        st.integers(1, 300),
-        st.integers(1, 2),
-        st.integers(1, 2),
-        st.integers(1, 3000),
-        st.integers(1, 3000),
-    )
-)
-def test_tiles_are_legal(shape):
-    tile = _tiles.choose(shape)
-    assert all(n & (n - 1) == 0 for n in (tile.N, tile.H, tile.splits))
-    assert tile.N * tile.H * shape.d * shape.P <= 512, "registers"
-    assert shape.B % tile.splits == 0
-    assert tile.splits == 1 or 8 * tile.splits <= shape.B * shape.d
-    assert -(-shape.N // tile.N) <= _tiles.LARGEST_GRID_YZ
-
-
-def test_what_gpu_compilers_said_is_about_this_kernel():
-    """Rungs 5 and 6 take compilers that are not in this environment: their results are kept."""
-    stale = "the kernel has changed: run `make verify-gpu-kernels`"
-    reports = sorted(verify_gpu_kernels.OUTPUT.parent.glob("kernels_verify*.json"))
-    assert verify_gpu_kernels.OUTPUT in reports
-    for file in reports:
-        report = json.loads(file.read_text())
-        assert report["code"] == verify_gpu_kernels.fingerprint(), stale
-        assert report["ok"], file
-        assert {row["shape"] for row in report["xla"]} == set(_tiles.LARGE), stale
-
-
 # Which implementation runs
 
 
@@ -368,11 +138,28 @@ def test_a_device_that_fails_is_warned_about_once(monkeypatch, no_device_tried):
     diagonal_trace(*arguments)  # a second warning would be an error
 
 
-def test_a_device_that_is_wrong_is_warned_about(monkeypatch, no_device_tried):
+@pytest.mark.parametrize("wrong", [1e-3, np.nan])
+def test_a_device_that_is_wrong_is_warned_about(monkeypatch, no_device_tried, wrong):
+    """Also if only the last of its cases is, and if it is not a number."""
+    errors = iter([1e-8, 1e-8, wrong])
     monkeypatch.setattr(_backend, "device", lambda: jax.devices("cpu")[0])
-    monkeypatch.setattr(_device, "error", lambda shape: 1e-3)
-    with pytest.warns(RuntimeWarning, match="off by 1.0e-03"):
+    monkeypatch.setattr(_device, "error", lambda shape: next(errors))
+    with pytest.warns(RuntimeWarning, match="off by (1.0e-03|nan)"):
         diagonal_trace(*_device.example(Shape(1, 2, 1, 1, 3, 5)))
+
+
+def test_the_check_of_a_device_sees_nan(monkeypatch):
+    """In either of the two results."""
+    real = _device.launch
+    for spoiled in (0, 1):
+
+        def launch(*arguments, spoiled=spoiled, **settings):
+            outputs = list(real(*arguments, **settings))
+            outputs[spoiled] = outputs[spoiled].at[..., 0].set(np.nan)
+            return outputs
+
+        monkeypatch.setattr(_device, "launch", launch)
+        assert np.isnan(_device.error(Shape(1, 2, 1, 1, 3, 5), interpret=True))
 
 
 @pytest.mark.parametrize("P", [1, 2])
@@ -385,21 +172,28 @@ def test_a_device_that_passes_gets_the_kernel(monkeypatch, no_device_tried, P):
     assert len(ttir.kernels_of(_backend.lower(run, *arguments))) == 1
     assert _device._passed == {jax.devices("cpu")[0]: True}
     assert deviation(run(*arguments), reference(*arguments)) < ROUNDING  # the program for CPU
+    mapped = jax.jit(jax.vmap(diagonal_trace, (0, None, None, None, None)))
+    stacked = np.stack([arguments[0]] * 3), *arguments[1:]
+    assert len(ttir.kernels_of(_backend.lower(mapped, *stacked))) == 1, "one launch under vmap"
     long = _device.example(Shape(17, 2, 1, P, 3, 5))
     assert not ttir.kernels_of(_backend.lower(run, *long)), "too long a chunk to pay"
 
 
 def test_the_self_test_without_a_gpu(capsys):
-    from rtrl.kernels import selftest
-
     assert selftest.main([]) == 2
     assert "no NVIDIA GPU" in capsys.readouterr().out
 
 
+def test_the_self_test_times_every_form(capsys):
+    """The code that takes times, on a machine where they mean nothing."""
+    rows = selftest.timings(Shape(1, 2, 1, 2, 3, 5), chunks=(1, 2), kernel="pallas_interpret")
+    assert [row["K"] for row in rows] == [1, 2]
+    assert all(row[form] > 0 for row in rows for form in ("kernel", "xla", "copy"))
+    assert capsys.readouterr().out.count("GB/s") == 4
+
+
 @pytest.mark.slow
 def test_the_self_test_interpreted(tmp_path):
-    from rtrl.kernels import selftest
-
     assert selftest.main(["--interpret", "--json", str(tmp_path / "report.json")]) == 0
 
 

@@ -1,7 +1,8 @@
 """What GPU compilers make of the kernel, on a machine without a GPU: ``make verify-gpu-kernels``.
 
 Rungs 5 and 6 of the ladder in ``kernels/README.md``: `verify_machine_code`, `verify_memory`. Writes
-``bench/results/kernels_verify.json``; exits with 1 if anything is not as it should be.
+``bench/results/kernels_verify.json`` and a table beside it; exits with 1 if anything is not as it
+should be.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Any
 from gpu_targets import TARGETS
 from verify_machine_code import bundled, check_machine_code
 from verify_memory import check_memory, check_training_step
+from verify_table import table
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "bench/results/kernels_verify.json"
@@ -46,15 +48,20 @@ def fingerprint() -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--command", default="make verify-gpu-kernels", help="to note down")
+    parser.add_argument("--table", action="store_true", help="only write the table anew")
     options = parser.parse_args()
+    report: dict[str, Any]
+    if options.table:
+        report = json.loads(options.output.read_text())
+        options.output.with_suffix(".md").write_text(table(report))
+        return 0
     if any(os.environ.get(name) != value for name, value in ENVIRONMENT.items()):
         program = [sys.executable, *sys.argv]  # JAX reads these as it is imported
         os.execve(sys.executable, program, os.environ | ENVIRONMENT)
     os.environ["PATH"] = f"{bundled('ptxas').parent}:{os.environ['PATH']}"
     names = "jax", "jaxlib", "jax-cuda13-plugin", "jax-cuda13-pjrt", "triton"
-    report: dict[str, Any] = {
-        "command": options.command,
+    report = {
+        "command": "make verify-gpu-kernels",
         "versions": {"python": platform.python_version()}
         | {n: importlib.metadata.version(n) for n in names},
         "code": fingerprint(),
@@ -73,6 +80,7 @@ def main() -> int:
             inner = ",\n".join(f"  {json.dumps(row)}" for row in value)
             lines.append(f' "{key}": [\n{inner}\n ]')
     options.output.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    options.output.with_suffix(".md").write_text(table(report))
     print("all as it should be" if report["ok"] else "NOT as it should be")
     return 0 if report["ok"] else 1
 

@@ -45,6 +45,7 @@ def machine_code(kernel: ttir.Kernel, capability: int) -> dict[str, int]:
         return len(re.findall(pattern, code))
 
     return {
+        "sm": capability,
         "registers": resources["REG"],
         "stack": resources["STACK"],
         "shared": resources["SHARED"],
@@ -54,7 +55,8 @@ def machine_code(kernel: ttir.Kernel, capability: int) -> dict[str, int]:
         "stores": count(r"\bSTG\b"),
         "wide_stores": count(r"\bSTG\.E\S*\.(128|ENL2\.256|256)"),
         "barriers": count(r"\bBAR\b"),
-        "fused_multiply_adds": count(r"\bFFMA2?\b"),
+        "multiply_adds": count(r"\bFFMA2?\b"),
+        "other_arithmetic": count(r"\b(FMUL|FADD)2?\b"),
     }
 
 
@@ -84,12 +86,17 @@ def has_wide_rows(shape: Shape) -> bool:
     return shape.H * shape.P % 4 == 0
 
 
-def code_problems(shape: Shape, code: dict[str, int]) -> list[str]:
+def code_problems(shape: Shape, tile: Tile, code: dict[str, int]) -> list[str]:
     found = [n for n in ("stack", "spills", "shared", "barriers") if code[n]]
     if not code["wide_loads"]:
         found.append("no 128-bit loads")
-    if has_wide_rows(shape) and code["wide_stores"] < code["stores"]:
-        found.append("narrow stores")
+    if has_wide_rows(shape):
+        numbers = tile.N * tile.H * shape.d * shape.P // (32 * tile.warps)  # a thread's
+        widest = 8 if code["sm"] >= 100 else 4
+        if code["wide_loads"] < numbers // widest:
+            found.append("narrow loads of the trace")
+        if code["wide_stores"] < code["stores"]:
+            found.append("narrow stores")
     return found
 
 
@@ -101,8 +108,8 @@ def check_machine_code() -> list[dict]:
             kernel = lowered_kernel(shape, tile, steady)
             for capability in TARGETS:
                 code = machine_code(kernel, capability)
-                problems = code_problems(shape, code)
-                row = {"shape": name, "steady": steady, "sm": capability, "tile": tile._asdict()}
+                problems = code_problems(shape, tile, code)
+                row = {"shape": name, "steady": steady, "tile": tile._asdict()}
                 rows.append(row | code | {"ok": not problems})
                 print(
                     f"  {'one D, J; ' if steady else ''}{name}, sm_{capability}: "
@@ -113,7 +120,7 @@ def check_machine_code() -> list[dict]:
     shape = Shape(16, 16, 1, 2, 1024, 1024)
     for capability in TARGETS:
         code = machine_code(lowered_kernel(shape, CONTROL), capability)
-        row = {"shape": "control: too large a tile", "steady": False, "sm": capability}
+        row = {"shape": "control: too large a tile", "steady": False}
         noticed = bool(code["stack"] and code["spills"])
         rows.append(row | {"tile": CONTROL._asdict()} | code | {"ok": noticed})
         print(f"  control, sm_{capability}: {code['spills']} spills", flush=True)

@@ -53,8 +53,8 @@ WIDTHS = {"f32": 4, "c64": 8}
 
 
 def trace_passes(compiled, trace_bytes: int) -> float:
-    """Bytes moved by everything that touches an array at least as large as half the trace
-    (a real or an imaginary part), in units of the trace."""
+    """Bytes of all reads and writes of arrays as large as the trace, or as its real or imaginary
+    part, in units of the trace."""
     text = str(compiled.as_text())
     entry = text[text.index("ENTRY") :]
     sizes, moved = {}, 0
@@ -67,7 +67,7 @@ def trace_passes(compiled, trace_bytes: int) -> float:
             WIDTHS[t] * int(np.prod([int(n) for n in axes.split(",") if n]))
             for t, axes in re.findall(r"(f32|c64)\[([\d,]*)\]", kind)
         ]
-        sizes[name] = [a for a in arrays if a >= trace_bytes // 2]
+        sizes[name] = [a for a in arrays if a in (trace_bytes, trace_bytes // 2)]
         if operation in ("fusion", "copy", "custom-call"):
             operands = set(re.findall(r"%[\w.\-]+", rest.split("), ")[0]))
             moved += sum(sizes[name]) + sum(sum(sizes.get(o, [])) for o in operands)
