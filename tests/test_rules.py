@@ -46,9 +46,13 @@ def leaves(tree):
     return jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
 
 
+def slow(value):
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 def some(names):
     """These by default, every other dense cell if slow tests run."""
-    return [n if n in names else pytest.param(n, marks=pytest.mark.slow) for n in DENSE]
+    return [n if n in names else slow(n) for n in DENSE]
 
 
 # Exact rules -------------------------------------------------------------------------------------
@@ -56,7 +60,7 @@ def some(names):
 
 @pytest.mark.core
 @pytest.mark.parametrize("rule", [rtrl.SnApN(MODULES), rtrl.TBPTT(T)], ids=["SnApN", "TBPTT"])
-@pytest.mark.parametrize("chunk", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("chunk", [7, slow(1)])
 @pytest.mark.parametrize("name", some(["AdaptiveLIF-dense", "SharedGate-dense"]))
 def test_rules_that_lose_nothing_equal_bptt(name, chunk, rule, float64):
     """Two numbers per module, and rows that all modules share. Others are seen to fail below."""
@@ -323,6 +327,40 @@ def test_a_learner_keeps_its_promises(rule, cell, batch, tmp_path):
         strict=True,
     ):
         assert np.array_equal(a, b)
+
+
+STEADY = [name for name in DENSE_RULES if name not in ("UORO", "KFRTRL")]
+
+
+@pytest.mark.parametrize("rule", [n if n == "SnApN" else slow(n) for n in STEADY])
+def test_vmap_over_samples_is_the_batch_axis_and_masked_timesteps_did_not_happen(rule, float64):
+    """Of a dense cell, for the rules without random signs, which differ between samples."""
+    rule = DENSE_RULES[rule]
+    cell = DENSE["VanillaRNN"](SIZE, jax.random.key(0))
+    xs = jax.random.normal(jax.random.key(1), (6, 3, SIZE))
+    mask = jnp.array([True, False, True, True, False, True])
+
+    @jax.jit
+    def gradient(xs, carry, mask):
+        def loss(cell):
+            hs, after = rtrl.recur(cell, xs, carry, rule=rule, mask=mask)
+            counts = 1 if mask is None else mask[:, None]
+            return (hs**2 * counts).sum(), after
+
+        grads, after = jax.grad(loss, has_aux=True)(cell)
+        return grads, after
+
+    batched, after = gradient(xs, rtrl.init_carry(cell, rule, 3), None)
+    single, afters = jax.vmap(gradient, (1, None, None))(xs, rtrl.init_carry(cell, rule), None)
+    for a, b in zip(jax.tree.leaves(batched), jax.tree.leaves(single), strict=True):
+        assert np.allclose(a, b.sum(0), rtol=1e-10, atol=1e-10)
+    for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(afters), strict=True):
+        assert np.allclose(a, b, rtol=1e-10, atol=1e-10)
+    if not isinstance(rule, rtrl.TBPTT):  # its window counts them
+        start = rtrl.init_carry(cell, rule)
+        masked, skipped = gradient(xs[:, 0], start, mask), gradient(xs[mask, 0], start, None)
+        for a, b in zip(jax.tree.leaves(masked), jax.tree.leaves(skipped), strict=True):
+            assert np.allclose(a, b, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(
