@@ -8,9 +8,10 @@ value of the Henon map, the Mackey-Glass equation (tau 17) and the first coordin
 system from the present one, over 15,000 timesteps:
 
 - stream: a single stream, no resets, one Adam update per timestep. The learning rate of every rule
-  and task is the best of four (exact RTRL: of two) on a seed of its own (100); three other seeds
-  are reported. Beside the RNN a `SequenceModel` of two LRU layers under RTRL, in single steps and
-  in chunks of 16 with chunk errors (one update per chunk). NMSE over the last 5,000 timesteps.
+  and task is the best of four (exact RTRL: of the lower two) on a seed of its own (100); three
+  other seeds are reported. Beside the RNN a `SequenceModel` of two LRU layers under RTRL, in single
+  steps and in chunks of 16 with chunk errors (one update per chunk). NMSE over the last 5,000
+  timesteps.
 - published: as the code behind the published figures has it. Eight streams side by side, a reset
   every 200 timesteps, Adam at 1e-3, uniform initial weights, NMSE over the last 200 timesteps. Its
   RFLO lets the trace decay by 0.9 although the neurons have no leak, its TBPTT updates once per 25
@@ -40,7 +41,7 @@ from rtrl.rules._diagonal import DiagonalRule
 
 RESULTS = Path(__file__).parent / "results"
 TIMESTEPS, WINDOW, UNITS = 15_000, 5_000, 64
-RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 TUNING, SEEDS = 100, (0, 1, 2)
 TASKS = {
     "henon": tasks.henon,
@@ -181,7 +182,7 @@ def run(name: str, task: str, published: bool) -> dict:
         ]
     else:
         setting = RUNS[name]
-        few = RATES[1:3] if name == "exact RTRL" else RATES  # the costly one
+        few = RATES[:2] if name == "exact RTRL" else RATES  # the costly one
         one = np.stack([standardised(task, TUNING)[:, None]] * len(few))
         key = jnp.stack([jax.random.key(TUNING)] * len(few))
         scores = train(setting, False, one, key, jnp.array(few))
@@ -236,7 +237,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--table", action="store_true", help="only write the table")
-    only_table = parser.parse_args().table
+    parser.add_argument("--only", default="", help="run only rules whose name contains this")
+    arguments = parser.parse_args()
+    only_table = arguments.table
     folder = RESULTS / "chaos"
     folder.mkdir(exist_ok=True)
     results = {}
@@ -244,7 +247,7 @@ def main() -> None:
         for name, task in itertools.product(runs, TASKS):
             file = f"{name.replace(', ', '-').replace(' ', '-')}-{task}"
             path = folder / f"{file}{'-published' if published else ''}.json"
-            if not path.exists() and not only_table:
+            if not path.exists() and not only_table and arguments.only in name:
                 path.write_text(json.dumps(run(name, task, published), indent=1) + "\n")
             if path.exists():
                 result = results[name, task, published] = json.loads(path.read_text())
