@@ -283,7 +283,7 @@ def learners():
             ("LeakyIntegrator", None),
             ("GRU", None),
         ]:
-            fast = cell == "VanillaRNN" and rule in ("SnAp1", "UORO", "TBPTT")
+            fast = cell == "VanillaRNN" and rule in ("UORO", "TBPTT")
             marks = () if fast else pytest.mark.slow
             yield pytest.param(DENSE_RULES[rule], cell, batch, marks=marks, id=f"{rule}-{cell}")
 
