@@ -94,8 +94,8 @@ def cell_row(name: str, kind: type, cell: rtrl.Cell) -> str:
     parameters = numbers(eqx.filter(cell, eqx.is_inexact_array))
     trace = trace_size(rule, cell)
     return (
-        f"| `{name}` | {equation(kind, 'dense' in name)} | {len(state)} {kinds} | {parameters:,} | {trace:,} "
-        f"| {exact_under(cell)} | {says(kind, 'Source')} |"
+        f"| `{name}` | {equation(kind, 'dense' in name)} | {len(state)} {kinds} "
+        f"| {parameters:,} | {trace:,} | {exact_under(cell)} | {says(kind, 'Source')} |"
     )
 
 

@@ -1,5 +1,7 @@
 """Errors that travel back through fixed random weights instead of the transposed ones."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -66,7 +68,7 @@ class FeedbackAffine(eqx.Module):
         y = f(stop x) + g(x) - stop g(x)      forward f, backward g for x and f for its parameters
     """
 
-    inner: eqx.Module
+    inner: Callable
     random: PyTree
     rest: PyTree
 

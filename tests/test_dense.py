@@ -166,10 +166,11 @@ def test_linear_rnn_starts_with_the_spectrum_of_the_paper():
 
 def test_other_starts():
     key = jax.random.key(0)
-    for cell in (cells.GRU(50, 2000, nu0=0.9, key=key), cells.LSTM(50, 2000, nu0=0.9, key=key)):
+    lstm = cells.LSTM(50, 2000, nu0=0.9, key=key)
+    for cell in (cells.GRU(50, 2000, nu0=0.9, key=key), lstm):
         T = np.exp(np.asarray(cell.b_f, float))
         assert 9.99 < T.min() and T.max() < 20.01 and abs(T.mean() - 15) < 0.2
-    assert np.array_equal(cell.b_i, -cell.b_f)
+    assert np.array_equal(lstm.b_i, -lstm.b_f)
     rnn = cells.VanillaRNN(50, 400, gain=1.5, density=0.1, key=key)
     U = np.asarray(rnn.recurrent())
     assert abs((U != 0).mean() - 0.1) < 0.01

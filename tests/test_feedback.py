@@ -1,5 +1,7 @@
 """Errors through random weights: what they change, and what they leave alone."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -31,7 +33,7 @@ class Stack(eqx.Module):
 def test_a_timestep_by_hand(float64):
     """Two tanh layers and a head, backpropagated in NumPy through the random weights."""
     keys = jax.random.split(jax.random.key(0), 3)
-    stack = Stack(
+    stack: Any = Stack(
         rtrl.cells.ElementwiseRNN(IN, 4, key=keys[0]),
         rtrl.cells.ElementwiseRNN(4, 5, key=keys[1]),
         eqx.nn.Linear(5, OUT, key=keys[2]),

@@ -1,5 +1,7 @@
 """Every rule for dense cells against an oracle of its own, and what a learner does with it."""
 
+from typing import Any, cast
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import optax
 import pytest
 import scipy.stats
 from cases import ALL_CELLS, DENSE, DENSE_RULES, MODULES, data, network, squared_error
+from jax.flatten_util import ravel_pytree
 from one_layer import (
     bptt_gradient,
     linear_loss,
@@ -43,9 +46,13 @@ def leaves(tree):
     return jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
 
 
+def slow(value):
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 def some(names):
     """These by default, every other dense cell if slow tests run."""
-    return [n if n in names else pytest.param(n, marks=pytest.mark.slow) for n in DENSE]
+    return [n if n in names else slow(n) for n in DENSE]
 
 
 # Exact rules -------------------------------------------------------------------------------------
@@ -53,7 +60,7 @@ def some(names):
 
 @pytest.mark.core
 @pytest.mark.parametrize("rule", [rtrl.SnApN(MODULES), rtrl.TBPTT(T)], ids=["SnApN", "TBPTT"])
-@pytest.mark.parametrize("chunk", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("chunk", [7, slow(1)])
 @pytest.mark.parametrize("name", some(["AdaptiveLIF-dense", "SharedGate-dense"]))
 def test_rules_that_lose_nothing_equal_bptt(name, chunk, rule, float64):
     """Two numbers per module, and rows that all modules share. Others are seen to fail below."""
@@ -180,7 +187,8 @@ def test_snapn_keeps_what_n_timesteps_reach(float64):
     @jax.jit
     def oracle(steps):
         """For W, U and b: ``S_t = mask * (F S_{t-1} + I_t)`` with one-step Jacobians."""
-        reached = sum(jnp.asarray(np.roll(np.eye(N), j, axis=0)) * (j <= steps) for j in range(N))
+        rolled = jnp.stack([jnp.roll(jnp.eye(N), j, axis=0) for j in range(N)])
+        reached = (rolled * (jnp.arange(N) <= steps)[:, None, None]).sum(0)
         masks = {"W": reached[:, :, None], "U": reached[:, :, None], "b": reached}
 
         def put(parameters):
@@ -221,7 +229,7 @@ def z_scores(name, rule):
     cell = DENSE[name](SIZE, jax.random.key(0))
     xs = 2 * jax.random.normal(jax.random.key(1), (6, SIZE))
     weights = random_weights(unrolled(cell, xs)[1])
-    flat = jax.flatten_util.ravel_pytree
+    flat = ravel_pytree
     exact = flat(bptt_gradient(cell, xs, weights))[0]
     directions = jax.random.normal(jax.random.key(2), (exact.size, PROJECTIONS))
     carry = rtrl.init_carry(cell, rule)
@@ -275,7 +283,7 @@ def learners():
             ("LeakyIntegrator", None),
             ("GRU", None),
         ]:
-            fast = cell == "VanillaRNN" and rule in ("SnAp1", "UORO", "TBPTT")
+            fast = cell == "VanillaRNN" and rule in ("UORO", "TBPTT")
             marks = () if fast else pytest.mark.slow
             yield pytest.param(DENSE_RULES[rule], cell, batch, marks=marks, id=f"{rule}-{cell}")
 
@@ -321,15 +329,52 @@ def test_a_learner_keeps_its_promises(rule, cell, batch, tmp_path):
         assert np.array_equal(a, b)
 
 
+STEADY = [name for name in DENSE_RULES if name not in ("UORO", "KFRTRL")]
+
+
+@pytest.mark.parametrize("rule", [n if n == "SnApN" else slow(n) for n in STEADY])
+def test_vmap_over_samples_is_the_batch_axis_and_masked_timesteps_did_not_happen(rule, float64):
+    """Of a dense cell, for the rules without random signs, which differ between samples."""
+    rule = DENSE_RULES[rule]
+    cell = DENSE["VanillaRNN"](SIZE, jax.random.key(0))
+    xs = jax.random.normal(jax.random.key(1), (6, 3, SIZE))
+    mask = jnp.array([True, False, True, True, False, True])
+
+    @jax.jit
+    def gradient(xs, carry, mask):
+        def loss(cell):
+            hs, after = rtrl.recur(cell, xs, carry, rule=rule, mask=mask)
+            counts = 1 if mask is None else mask[:, None]
+            return (hs**2 * counts).sum(), after
+
+        grads, after = jax.grad(loss, has_aux=True)(cell)
+        return grads, after
+
+    batched, after = gradient(xs, rtrl.init_carry(cell, rule, 3), None)
+    single, afters = jax.vmap(gradient, (1, None, None))(xs, rtrl.init_carry(cell, rule), None)
+    for a, b in zip(jax.tree.leaves(batched), jax.tree.leaves(single), strict=True):
+        assert np.allclose(a, b.sum(0), rtol=1e-10, atol=1e-10)
+    for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(afters), strict=True):
+        assert np.allclose(a, b, rtol=1e-10, atol=1e-10)
+    if not isinstance(rule, rtrl.TBPTT):  # its window counts them
+        start = rtrl.init_carry(cell, rule)
+        masked, skipped = gradient(xs[:, 0], start, mask), gradient(xs[mask, 0], start, None)
+        for a, b in zip(jax.tree.leaves(masked), jax.tree.leaves(skipped), strict=True):
+            assert np.allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: rtrl.SnApN(0), "n: expected an integer of at least 1, got 0"),
         (lambda: rtrl.TBPTT(0), "k: expected an integer of at least 1, got 0"),
-        (lambda: rtrl.TBPTT(2.0), "k: expected an integer"),
+        (lambda: rtrl.TBPTT(cast(Any, 2.0)), "k: expected an integer"),
         (lambda: rtrl.UORO(seed=-1), "seed: expected an integer of at least 0, got -1"),
-        (lambda: rtrl.KFRTRL(seed=0.5), "seed: expected an integer"),
-        (lambda: rtrl.SnAp1("time"), "errors: expected 'chunk' or 'timestep', got 'time'"),
+        (lambda: rtrl.KFRTRL(seed=cast(Any, 0.5)), "seed: expected an integer"),
+        (
+            lambda: rtrl.SnAp1(cast(Any, "time")),
+            "errors: expected 'chunk' or 'timestep', got 'time'",
+        ),
     ],
     ids=lambda v: "",
 )
@@ -338,12 +383,24 @@ def test_bad_arguments(make, message):
         make()
 
 
-class LearnedThreshold(cells.ConstGate):
+class LearnedOutput(rtrl.Cell):
+    U: jax.Array
+    scale: jax.Array
+
+    def project(self):
+        return None
+
+    def recurrent(self):
+        return self.U
+
+    def update(self, h, u, v):
+        return jnp.tanh(u + v)
+
     def output(self, h):
-        return h * self.W.sum()
+        return self.scale * h
 
 
 def test_what_modules_see_of_each_other_must_depend_on_the_state_alone():
-    cell = LearnedThreshold(3, 4, dense=True, key=jax.random.key(0))
-    with pytest.raises(ValueError, match=r"LearnedThreshold.output\(\): expected what the modules"):
+    cell = LearnedOutput(jnp.ones((4, 4)), jnp.ones(4))
+    with pytest.raises(ValueError, match=r"LearnedOutput.output\(\): expected what the modules"):
         rtrl.init_carry(cell, rtrl.SnAp1())

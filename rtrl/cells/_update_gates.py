@@ -71,7 +71,7 @@ class ConstGate(Cell):
     def update(
         self, h: Float[Array, " N"], u: Float[Array, " N"], *from_others: Float[Array, " N"]
     ) -> Float[Array, " N"]:
-        (r,) = from_others or (self.w * h,)
+        (r,) = from_others or (own(self.w, h),)
         return (1 - self.gate) * h + self.gate * jnp.tanh(u + r)
 
 
@@ -142,7 +142,7 @@ class SharedGate(Cell):
     def update(
         self, h: Float[Array, " N"], u: tuple[Array, Array], *from_others: tuple[Array, Array]
     ) -> Float[Array, " N"]:
-        ((r_s, r),) = from_others or ((0, self.w * h),)
+        ((r_s, r),) = from_others or ((0, own(self.w, h)),)
         s = jax.nn.sigmoid(u[0] + r_s + self.b_s)
         return (1 - s) * h + s * jnp.tanh(u[1] + r)
 
@@ -214,6 +214,12 @@ class DiagGate(Cell):
     def update(
         self, h: Float[Array, " N"], u: tuple[Array, Array], *from_others: tuple[Array, Array]
     ) -> Float[Array, " N"]:
-        ((r_s, r),) = from_others or ((self.w_s * h, self.w * h),)
+        ((r_s, r),) = from_others or ((own(self.w_s, h), own(self.w, h)),)
         s = jax.nn.sigmoid(u[0] + r_s + self.b_s)
         return (1 - s) * h + s * jnp.tanh(u[1] + r)
+
+
+def own(w: Float[Array, " N"] | None, h: Float[Array, " N"]) -> Float[Array, " N"]:
+    """The recurrent input of a neuron that sees its own state alone."""
+    assert w is not None  # a dense cell is handed its recurrent input
+    return w * h

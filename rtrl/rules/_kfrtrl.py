@@ -117,7 +117,8 @@ class KFRTRL(StepwiseRule):
             return jax.tree.map(mixed, before, after)
 
         projections, modules = mix(old, immediate, c1 * q1, c2 * q2)
-        return Kronecker(*mix(factor, inputs, c1 * p1, c2 * p2), projections, modules, key)
+        x, seen, one = mix(factor, inputs, c1 * p1, c2 * p2)
+        return Kronecker(x, seen, one, projections, modules, key)
 
     def read(self, trace: Kronecker, partials: Partials, errors: Array) -> Gradients:
         factors = per_projection(partials, trace.x, trace.seen)

@@ -39,6 +39,8 @@ class SnAp1(DiagonalRule):
 def self_dependence(partials: Partials) -> Array:
     """The diagonal of dh_t/dh_{t-1}, ``(..., d, d, N)``."""
     D = partials.D
+    if partials.slope is None:  # no module sees another
+        return D
     for U, J in zip(partials.recurrent, partials.J[partials.first_recurrent :], strict=True):
         diagonal = U[0] if U.shape[0] == 1 else U.diagonal()
         D = D + (J * diagonal)[..., :, None, :] * partials.slope[..., None, :, :]

@@ -71,7 +71,7 @@ def forward(partials: Partials, z: Inexact[Array, "B d N *rest"]) -> Array:
     """``F z``, of a timestep."""
     columns = z.reshape(*z.shape[:3], -1)
     after = jnp.einsum("bijn,bjnr->binr", partials.D, columns)
-    if partials.recurrent:
+    if partials.slope is not None:
         seen = jnp.einsum("bjn,bjnr->bnr", partials.slope, columns)
         for U, J in _recurrent(partials):
             after = after + J[..., None] * jnp.einsum("mn,bnr->bmr", U, seen)[:, None]
@@ -81,13 +81,14 @@ def forward(partials: Partials, z: Inexact[Array, "B d N *rest"]) -> Array:
 def backward(partials: Partials, e: Inexact[Array, "B d N"]) -> Array:
     """``F^T e``, of a timestep."""
     before = apply_transposed(partials.D, e)
-    if partials.recurrent:
+    slope = partials.slope
+    if slope is not None:
         to_seen = jnp.zeros_like(e[:, 0])
         for U, J in _recurrent(partials):
             to_v = (J * e).sum(1)
             to_v = to_v.sum(-1, keepdims=True) if U.shape[0] == 1 else to_v
             to_seen = to_seen + to_v @ U
-        before = before + partials.slope * to_seen[:, None]
+        before = before + slope * to_seen[:, None]
     return before
 
 

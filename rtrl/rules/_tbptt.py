@@ -46,6 +46,7 @@ class TBPTT(StepwiseRule):
     is `Truncated`; a k of the whole sequence gives the BPTT gradient for one recurrent layer, and
     in a stack that of RTRL with errors of the same timestep. Bias: credit older than k timesteps is
     lost. Derivatives are those taken when a timestep was run, the recurrent weights those of now.
+    A timestep masked out, which changes nothing, still takes its place in the window.
 
     Memory per sample: the derivatives of k timesteps, O(k (N + H)). Time per timestep: that of
     backpropagation through k timesteps, O(k N (N + H)).
