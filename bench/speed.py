@@ -1,0 +1,132 @@
+"""How fast and how small: online learning against backpropagation through time, row by row.
+
+    python bench/speed.py                    everything, about ten minutes on two quiet cores
+    python bench/speed.py --only gradient    one row (several: --only gradient online)
+    python bench/speed.py --quick            a look at every row in two minutes, nothing written
+    python bench/speed.py --table            measure nothing, write speed.md from speed.json
+
+Every ratio comes from competitors that take turns in one process: it is the median of the ratios
+of single rounds. float32. BPTT is this library's or one written by hand in plain JAX, whichever is
+faster: layer by layer, everything without memory done for all timesteps at once. Results are merged
+row by row into bench/results/speed.json, so a row can be measured again by itself.
+
+The floor is not a time: bench/floor.py counts, in the compiled programs, what the passes over the
+traces and the matrix products cost beyond what they must.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from statistics import median
+from typing import Any
+
+from _timing import RESULTS, merge, pin, provenance, ratios, read, say, summary
+
+NAMES = ("carried", "importing", "first_step", "dispatch", "bandwidth", "wide", "online",
+         "gradient", "published", "braintrace")  # fmt: skip
+FILE = "speed.json"
+
+
+def braintrace(quick: bool) -> Iterator[Any]:
+    """The same network and the same work at every timestep by the closest other library."""
+    from _rows import Row
+    from braintrace_peer import compare, environment
+
+    peer = os.environ.get("BRAINTRACE_PYTHON") or environment()
+    for cell, bar in (("LRU", 10), ("MinGRU", 3)):
+        for depth in (1,) if quick else (1, 4):
+            result = compare(peer, cell, depth, 3 if quick else 15)
+            times, length = result["times"], result["length"]
+            best = min(("single-step", "multi-step"), key=lambda mode: median(times[mode]))
+            ratio = ratios(times, best, "rtrl")
+            per_step = {side: summary(t, 1e6 / length) for side, t in times.items()}
+            layers = "1 layer" if depth == 1 else f"{depth} layers"
+            yield Row(
+                f"time of braintrace 0.2.6 / ours, an update every timestep: {cell}, {layers}, "
+                "H = 64, batch 1", median(ratio), bar, True, "x",
+                {"microseconds per timestep": per_step, "ratio": summary(ratio),
+                 "braintrace mode": best, "about": result["about"]},
+            )  # fmt: skip
+
+
+def measure(name: str, quick: bool) -> list[Any]:
+    import _rows
+
+    function: Callable = braintrace if name == "braintrace" else getattr(_rows, name)
+    say(f"{name}: {function.__doc__}")
+    rows, seconds = _rows.timed(function, quick)
+    if not quick:
+        saved = [row._asdict() | {"met": row.met} for row in rows]
+        merge(FILE, name, provenance() | {"seconds": round(seconds, 1), "rows": saved})
+    return rows
+
+
+def table(results: dict[str, Any]) -> str:
+    lines = [
+        "Ratios are medians over rounds in which the competitors take turns; below, the numbers "
+        "behind them.",
+        "",
+        "| what | measured | bar | met |",
+        "|---|---:|---:|---|",
+    ]
+    behind = []
+    for name in (n for n in NAMES if n in results):
+        result = results[name]
+        for row in result["rows"]:
+            sign = ">=" if row["least"] else "<="
+            unit = f" {row['unit']}" if row["unit"] else ""
+            met = "yes" if row["met"] else "**no**"
+            bar = f"{sign} {row['bar']}{unit}"
+            lines.append(f"| {row['what']} | {row['value']:.3g}{unit} | {bar} | {met} |")
+        behind += ["", f"## {name}", "", f"`{result['command']}`: {result['cores']} cores, load "
+                   f"{result['load']} at the end, {result['seconds']} s, "
+                   + ", ".join(f"{k} {v}" for k, v in result["versions"].items()), ""]  # fmt: skip
+        shown = None
+        for row in result["rows"]:
+            detail = {k: v for k, v in row["detail"].items() if k != "ratio"}
+            if detail != shown:
+                shown = detail
+                behind += [f"- {row['what']}"]
+                behind += [f"  - {key}: {_words(value)}" for key, value in detail.items()]
+            if "ratio" in row["detail"]:
+                behind.append(f"  - ratio: {_words(row['detail']['ratio'])}")
+    return "\n".join(lines + behind) + "\n"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        if set(value) == {"median", "min", "max"}:
+            return f"{value['median']:g} ({value['min']:g} to {value['max']:g})"
+        return ", ".join(f"{key} {_words(v)}" for key, v in value.items())
+    return f"{value:,}" if isinstance(value, int) and value is not True else str(
+        f"{value:.3g}" if isinstance(value, float) else value
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="ROW", default=NAMES,
+                        help=f"rows to measure: {', '.join(NAMES)}")  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="small and rough; writes nothing")
+    parser.add_argument("--table", action="store_true", help="measure nothing, rewrite the table")
+    parser.add_argument("--cores", type=int, default=2, help="cores to run on, default 2")
+    options = parser.parse_args()
+    if not options.table:
+        pin(options.cores)
+        for name in options.only:
+            measure(name, options.quick)
+    if options.quick:
+        return
+    results = read(FILE)
+    (RESULTS / "speed.md").write_text(table(results))
+    missed = [row["what"] for r in results.values() for row in r["rows"] if not row["met"]]
+    print(table(results).split("\n## ")[0])
+    print("\n".join(f"not met: {what}" for what in missed) or "every bar is met")
+    sys.exit(bool(missed))
+
+
+if __name__ == "__main__":
+    main()
