@@ -150,9 +150,9 @@ def sequence_gradient(
 
     Args:
         model: a `SequenceModel`, or any Equinox module of our cells that is called the same way:
-            ``model(xs, carry, *, rule, resets, mask, key) -> (predictions, carry)``. One that calls `recur`
-            once per cell may say so with a class attribute ``recurs_once = True``: its traces are
-            then advanced and read in one pass.
+            ``model(xs, carry, *, rule, resets, mask, key) -> (predictions, carry)``. One that
+            calls `recur` once per cell may say so with a class attribute ``recurs_once = True``:
+            its traces are then advanced and read in one pass.
         loss: ``(prediction, target) -> scalar``, for one sample at one timestep.
         xs: inputs, ``(time, [batch,] in_size)``.
         ys: targets, a pytree of arrays ``(time, [batch,] ...)``.

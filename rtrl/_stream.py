@@ -326,7 +326,7 @@ def _drop_chunk(state: StreamState, behind: LearnerState) -> StreamState:
 
 @Jitted
 def _look_ahead(
-    model: PyTree, carry: PyTree, xs: np.ndarray, resets: np.ndarray | None = None
+    model: PyTree, carry: PyTree, xs: Array, resets: Array | None = None
 ) -> tuple[PyTree[Array], PyTree]:
     """Run a network over timesteps without learning: its last prediction and hidden states."""
     lead = jax.tree.leaves(carry)[0].shape[:-1]
