@@ -13,7 +13,13 @@ from rtrl.kernels._diagonal_trace import launch
 from rtrl.kernels._reference import reference
 
 TOLERANCE = 1e-5  # relative to the largest number: float32 sums of some dozen products
-CASES = ("one real number, K = 1", "one complex number, K = 4", "two real numbers, K = 3")
+CASES = (
+    "one real number, K = 1",
+    "one complex number, K = 4",
+    "two real numbers, K = 3",
+    "several tiles",
+    "a split batch",
+)
 
 _passed: dict[Any, bool] = {}  # by jax.Device
 
@@ -21,7 +27,7 @@ _passed: dict[Any, bool] = {}  # by jax.Device
 def passed_on(device) -> bool:
     """Whether the kernel works on this device; tried once a process, and one warning if not.
 
-    Compiles and runs three small cases, also while another function is being traced.
+    Compiles and runs a few small cases, also while another function is being traced.
     """
     if device not in _passed:
         try:
