@@ -15,7 +15,7 @@ system from the present one, over 15,000 timesteps:
 - published: as the code behind the published figures has it. Eight streams side by side, a reset
   every 200 timesteps, Adam at 1e-3, uniform initial weights, NMSE over the last 200 timesteps. Its
   RFLO lets the trace decay by 0.9 although the neurons have no leak, its TBPTT updates once per 25
-  timesteps. Three seeds, of exact RTRL one.
+  timesteps. Three seeds; of exact RTRL one, as its eight traces are costly.
 
 NMSE: squared error of the predictions over the variance of the target, both over the timesteps
 named; every prediction is made before its target is learned from. A series is standardised by its
