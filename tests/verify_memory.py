@@ -93,7 +93,8 @@ def check_training_step(capability: int, N: int = 1024, B: int = 16) -> dict:
         return eqx.filter(after, eqx.is_array), out
 
     inputs = jax.ShapeDtypeStruct((B, 8), np.float32)
-    compiled = compile_with_xla(step, (state, inputs, inputs), capability)
+    # What spills here are fusions of XLA's own: the kernel is checked alone, above.
+    compiled = compile_with_xla(step, (state, inputs, inputs), capability, may_spill=True)
     trace = size(state.carry[0].trace.projections[0])
     kernels = str(compiled.as_text()).count('custom_call_target="__gpu$xla.gpu.triton"')
     row: dict[str, Any] = memory_of(compiled) | {"trace": trace, "kernels": kernels}
