@@ -30,7 +30,7 @@ def compare(a, b):
     return max(relative_errors(a, b).values())
 
 
-# Every chunk size; batch and none take turns, single precision half as often. `slow` has the product.
+# Every chunk size; batch and none take turns, single precision half as often; `slow`: the product.
 CHUNKS = [(1, None), (2, 3), (7, None), (16, 3), (T, None), (1, 3)]
 ALWAYS = [("float64", *case) for case in CHUNKS]
 ALWAYS += [("float32", 1, None), ("float32", 7, 3), ("float32", T, None)]
