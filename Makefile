@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core test-full lint format clean
+.PHONY: help setup demo test test-core test-full bench bench-quick lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,14 @@ test-core: setup  ## the essential tests only
 
 test-full: setup  ## every test, slow ones included, on new random examples, with all of XLA's optimizations
 	@HYPOTHESIS_PROFILE=explore $(PYTEST) -m ""
+
+bench: setup  ## time and memory against BPTT and other libraries, on two quiet cores (20 minutes)
+	@$(BIN)/python bench/floor.py
+	@$(BIN)/python bench/scaling.py
+	@$(BIN)/python bench/speed.py
+
+bench-quick: setup  ## the same, small and rough (2 minutes); writes nothing
+	@$(BIN)/python bench/speed.py --quick
 
 lint: setup  ## style, formatting and types
 	@$(BIN)/ruff check .
