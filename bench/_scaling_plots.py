@@ -71,7 +71,7 @@ def _time(result: dict[str, Any]) -> Figure:
                      [1e6 * r["seconds"]["median"] / r["T"] for r in timed], **style)  # fmt: skip
     machine = result["memory of the machine"] / 2**20
     memory.axhline(machine, color="0.6", lw=1)
-    memory.text(1e3, 1.1 * machine, "free memory of this machine", color="0.4", size=11)
+    memory.text(1e3, 1.1 * machine, "free memory of this machine", color="0.4", size=12)
     memory.set_title("Working memory", size=13)
     memory.set_ylabel("MiB: temporaries and carried state", size=13)
     seconds.set_title("Time (what fits and takes less than a minute)", size=13)
@@ -85,7 +85,7 @@ def _time(result: dict[str, Any]) -> Figure:
     ticks = [t for t in ticks if low <= t <= high]
     seconds.set_yticks(ticks, [f"{t:g}" for t in ticks])
     memory.set_ylim(top=6 * machine)
-    memory.legend(frameon=False, fontsize=12, loc="center left")
+    memory.legend(frameon=False, fontsize=12, loc="upper left", bbox_to_anchor=(0, 0.82))
     return figure
 
 
@@ -130,13 +130,14 @@ def _cosine(result: dict[str, Any]) -> Figure:
         x = [row["cost"]["median"] for row in rows]
         y = [max(1 - row["cosine"], floor) for row in rows]
         axes.plot(x, y, color=colour, marker=marker, ls=line, lw=1.8, ms=7, label=rule)
-        above = rule.startswith("TBPTT") or rule == "Spatial"
+        beside = rule in ("RTRL, chunk errors", "TBPTT, no trace")  # curves that run downwards
+        offset = (-9, -4) if beside else (0, 8 if rule == "Spatial" else -16)
         for row, a, b in zip(rows, x, y, strict=True):
             exact = 1 - row["cosine"] < 1e-6
-            text = f"K = T: {row['K']}, exact" if exact else f"{row['K']}"
             axes.annotate(
-                text, (a, b), xytext=(0, 8 if above else -16), textcoords="offset points",
-                ha="center", size=10, color=colour,
+                f"{row['K']} = T: exact" if exact else f"{row['K']}", (a, b), xytext=offset,
+                textcoords="offset points", ha="right" if beside else "center", size=10,
+                color=colour,
             )  # fmt: skip
     axes.axvline(1, color="0.35", ls="--", lw=1)
     axes.text(1, 1.6, "time of BPTT ", color="0.35", size=11, ha="right", va="top")
