@@ -130,9 +130,11 @@ def _cosine(result: dict[str, Any]) -> Figure:
         x = [row["cost"]["median"] for row in rows]
         y = [max(1 - row["cosine"], floor) for row in rows]
         axes.plot(x, y, color=colour, marker=marker, ls=line, lw=1.8, ms=7, label=rule)
-        beside = rule in ("RTRL, chunk errors", "TBPTT, no trace")  # curves that run downwards
-        offset = (-9, -4) if beside else (0, 8 if rule == "Spatial" else -16)
+        curve = rule in ("RTRL, chunk errors", "TBPTT, no trace")
         for row, a, b in zip(rows, x, y, strict=True):
+            beside = curve and row["K"] >= 16  # where curves run downwards
+            above = rule in ("Spatial", "TBPTT, no trace")
+            offset = (-9, -4) if beside else (0, 8 if above else -16)
             exact = 1 - row["cosine"] < 1e-6
             axes.annotate(
                 f"{row['K']} = T: exact" if exact else f"{row['K']}", (a, b), xytext=offset,

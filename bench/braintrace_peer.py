@@ -9,10 +9,10 @@ every timestep, T = 1024 timesteps in one compiled loop with the parameters upda
 braintrace's own cell; MinGRU is written with its linear layers, as its own MiniGRU has a gate that
 sees the state and is another network.
 
-braintrace runs as D_RTRL in windows of one timestep of its "multi-step" mode: its default,
-"single-step", gives readouts a gradient of zero. Both are timed, and the faster one is what we
-compare with. Before timing, the gradient of a tiny network of one layer is compared with that of
-BPTT by braintrace's own tools, and reported. This side also does what it always does: it tests
+braintrace runs as D_RTRL in windows of one timestep of its "multi-step" mode. Its default,
+"single-step", gives readouts a gradient of zero, so it does less; both are timed, and we compare
+with the faster one of those whose gradient is right. Right is what agrees, on a tiny network of one
+layer, with BPTT by braintrace's own tools. This side also does what it always does: it tests
 inputs, losses and gradients for numbers that are not finite.
 
 braintrace needs an environment of its own, made on first use in .venv-braintrace (or name a Python

@@ -67,6 +67,7 @@ def single_steps(cell: str, depth: int) -> dict[str, Any]:
         "trace bytes": size,
         "passes": {name: round(value, 2) for name, value in passes.items()},
         "aliased": f"{program.aliased()} of {donated}",
+        "instructions": round(program.instructions() / LENGTH),
         "temporaries": int(memory.temp_size_in_bytes),
     }
 
@@ -112,11 +113,12 @@ def table(result: dict[str, Any]) -> str:
         "compiled scan of `learner.scan(chunk=1)` with Adam. The floor: read the trace, write the "
         "trace, write the gradient. The gradient of a complex weight is one more complex buffer of "
         "the same shape, and counts here; that of a real one has the shape of its parameter and "
-        "does not.",
+        "does not. Instructions: all that a timestep runs, a fusion being one; for a small network "
+        "they are the time.",
         "",
         "| cell | layers | a trace | read | written | of these by copies | floor | donated arrays "
-        "updated in place | temporaries |",
-        "|---|---:|---|---:|---:|---:|---|---:|---:|",
+        "updated in place | instructions | temporaries |",
+        "|---|---:|---|---:|---:|---:|---|---:|---:|---:|",
     ]
     for row in result["K = 1"]["rows"]:
         passes = row["passes"]
@@ -124,7 +126,7 @@ def table(result: dict[str, Any]) -> str:
         lines.append(
             f"| {row['cell']} | {row['layers']} | {row['trace']} | {passes['read']:g} | "
             f"{passes['written']:g} | {passes['copied']:g} | {floor} | {row['aliased']} | "
-            f"{row['temporaries']:,} B |"
+            f"{row['instructions']} | {row['temporaries']:,} B |"
         )
     lines += [
         "",
