@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core test-full verify-gpu-kernels lint format clean
+.PHONY: help setup demo test test-core test-full bench bench-quick verify-gpu-kernels lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,14 @@ $(GPU_VENV)/.stamp: pyproject.toml
 
 verify-gpu-kernels: $(GPU_VENV)/.stamp  ## compile the GPU kernel, without a GPU, for three generations
 	@$(GPU_VENV)/bin/python tests/verify_gpu_kernels.py --output $(GPU_OUTPUT)
+
+bench: setup  ## time and memory against BPTT and other libraries, on two quiet cores (20 minutes)
+	@$(BIN)/python bench/floor.py
+	@$(BIN)/python bench/scaling.py
+	@$(BIN)/python bench/speed.py
+
+bench-quick: setup  ## the same, small and rough (2 minutes); writes nothing
+	@$(BIN)/python bench/speed.py --quick
 
 lint: setup  ## style, formatting and types
 	@$(BIN)/ruff check .

@@ -70,6 +70,10 @@ class Program:
         """Floating-point operations of all matrix products: two a multiply-add."""
         return self.total(_dot_flops, inside_fusions=True)
 
+    def instructions(self) -> float:
+        """How many instructions run that do something, a fusion being one."""
+        return self.total(lambda _, __, i: i.opcode not in FREE, inside_fusions=False)
+
     def passes(self, shape: str) -> dict[str, float]:
         """How often buffers of a shape are read and written, and by copies among them."""
 

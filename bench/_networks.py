@@ -61,7 +61,9 @@ class Gradient:
 
     def temporaries(self) -> int:
         """Bytes that the program needs beside its arguments and results."""
-        return int(self.compiled.memory_analysis().temp_size_in_bytes)
+        analysis = self.compiled.memory_analysis()
+        assert analysis is not None
+        return int(analysis.temp_size_in_bytes)
 
 
 class Online:
@@ -112,7 +114,8 @@ def plain_bptt(network: rtrl.SequenceModel, xs, ys):
         z = over(network.encoder)(xs)
         for layer in network.layers:
             x = over(layer.norm)(z)
-            y = layer.activation(over(layer.readout)(RECURRENCES[type(layer.cell)](layer.cell, x), x))
+            h = RECURRENCES[type(layer.cell)](layer.cell, x)
+            y = layer.activation(over(layer.readout)(h, x))
             z = z + over(lambda y, mixer=layer.mixer: mixer(y, y))(y)
         losses = over(squared_error)(over(network.decoder)(z), ys)
         return losses.sum() / losses[0].size
@@ -135,7 +138,8 @@ def _linear(decay, drive):
 def _lru(cell, x):
     eigenvalue = jnp.exp(jax.lax.complex(-jnp.exp(cell.nu_log), jnp.exp(cell.theta_log)))
     gamma = jnp.exp(cell.gamma_log)
-    return _linear(eigenvalue, jax.lax.complex(gamma * (x @ cell.B_re.T), gamma * (x @ cell.B_im.T)))
+    drive = jax.lax.complex(gamma * (x @ cell.B_re.T), gamma * (x @ cell.B_im.T))
+    return _linear(eigenvalue, drive)
 
 
 def _min_gru(cell, x):

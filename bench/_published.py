@@ -51,7 +51,7 @@ def _eigenvalue(cell):
 
 
 def _scan(eigenvalue, drive):
-    """h_t = lambda h_{t-1} + drive_t for all t; the powers of lambda have no batch or input axis."""
+    """h_t = lambda h_{t-1} + drive_t for all t; powers of lambda have no batch or input axis."""
     decay = jnp.broadcast_to(eigenvalue, (len(drive), 1, len(eigenvalue)))
     decay = decay[..., None] if drive.ndim == 4 else decay
 

@@ -40,7 +40,7 @@ def single_steps(cell: str, depth: int) -> dict[str, Any]:
     one = Online(model, xs, ys, optax.adam(1e-3))
     data = _inputs.prepare(model, xs, ys, None, None, None)
     compiled = _advance_many.donating.lower(one.learner, data, 1, one.state).compile()
-    program = Program(compiled.as_text())
+    program = Program(str(compiled.as_text()))
     carries = jax.tree.leaves(one.state.carry, is_leaf=is_carry)
     traces = [a for c in carries for a in jax.tree.leaves(c.trace.projections)]
     n, h = traces[0].shape[-2:]
@@ -55,6 +55,7 @@ def single_steps(cell: str, depth: int) -> dict[str, Any]:
     arrays = [a for a in jax.tree.leaves(one.state) if hasattr(a, "dtype")]
     donated = len(arrays)
     memory = compiled.memory_analysis()
+    assert memory is not None
     size = sum(math.prod(a.shape) * a.dtype.itemsize for a in traces)
     assert program.aliased() >= donated - 1, (program.aliased(), donated)  # all but the key
     assert memory.alias_size_in_bytes >= size, (memory.alias_size_in_bytes, size)
@@ -66,26 +67,26 @@ def single_steps(cell: str, depth: int) -> dict[str, Any]:
         "trace bytes": size,
         "passes": {name: round(value, 2) for name, value in passes.items()},
         "aliased": f"{program.aliased()} of {donated}",
+        "instructions": round(program.instructions() / LENGTH),
         "temporaries": int(memory.temp_size_in_bytes),
     }
 
 
 def chunks(cell: str) -> dict[str, Any]:
     """Floating-point operations of all matrix products, per timestep."""
-    import rtrl
     from _hlo import Program
     from _networks import Gradient, noise, stack
+
+    import rtrl
+    from rtrl._modules import Modules
 
     model, (xs, ys) = stack(cell), noise(LENGTH, None)
     counts = {}
     for name, rule, chunk in (("BPTT", rtrl.BPTT(), None), ("RTRL", rtrl.RTRL(), 64)):
         compiled = Gradient(model, xs, ys, rule, chunk).compiled
-        counts[name] = Program(compiled.as_text()).flops() / LENGTH
-    cells = [layer.cell for layer in model.layers]
-    weights = [cells[0].project()] if not isinstance(cells[0].project(), tuple) else [
-        *cells[0].project()
-    ]  # fmt: skip
-    products = sum(2 * w.size * w.dtype.itemsize // 4 for w in weights) * len(cells)
+        counts[name] = Program(str(compiled.as_text())).flops() / LENGTH
+    weights = [w for layer in model.layers for w in Modules(layer.cell).weights() if w is not None]
+    products = sum(2 * w.size * w.dtype.itemsize // 4 for w in weights)
     return {"cell": cell, "flops": counts, "floor": counts["BPTT"] + products}
 
 
@@ -112,11 +113,12 @@ def table(result: dict[str, Any]) -> str:
         "compiled scan of `learner.scan(chunk=1)` with Adam. The floor: read the trace, write the "
         "trace, write the gradient. The gradient of a complex weight is one more complex buffer of "
         "the same shape, and counts here; that of a real one has the shape of its parameter and "
-        "does not.",
+        "does not. Instructions: all that a timestep runs, a fusion being one; for a small network "
+        "they are the time.",
         "",
         "| cell | layers | a trace | read | written | of these by copies | floor | donated arrays "
-        "updated in place | temporaries |",
-        "|---|---:|---|---:|---:|---:|---|---:|---:|",
+        "updated in place | instructions | temporaries |",
+        "|---|---:|---|---:|---:|---:|---|---:|---:|---:|",
     ]
     for row in result["K = 1"]["rows"]:
         passes = row["passes"]
@@ -124,7 +126,7 @@ def table(result: dict[str, Any]) -> str:
         lines.append(
             f"| {row['cell']} | {row['layers']} | {row['trace']} | {passes['read']:g} | "
             f"{passes['written']:g} | {passes['copied']:g} | {floor} | {row['aliased']} | "
-            f"{row['temporaries']:,} B |"
+            f"{row['instructions']} | {row['temporaries']:,} B |"
         )
     lines += [
         "",

@@ -15,47 +15,25 @@ traces and the matrix products cost beyond what they must.
 """
 
 import argparse
-import os
 import sys
-from collections.abc import Callable, Iterator
-from statistics import median
+from collections.abc import Callable
 from typing import Any
 
-from _timing import RESULTS, merge, pin, provenance, ratios, read, say, summary
+from _timing import RESULTS, merge, pin, provenance, read, say
 
 NAMES = ("carried", "importing", "first_step", "dispatch", "bandwidth", "wide", "online",
          "gradient", "published", "braintrace")  # fmt: skip
 FILE = "speed.json"
 
 
-def braintrace(quick: bool) -> Iterator[Any]:
-    """The same network and the same work at every timestep by the closest other library."""
-    from _rows import Row
-    from braintrace_peer import compare, environment
-
-    peer = os.environ.get("BRAINTRACE_PYTHON") or environment()
-    for cell, bar in (("LRU", 10), ("MinGRU", 3)):
-        for depth in (1,) if quick else (1, 4):
-            result = compare(peer, cell, depth, 3 if quick else 15)
-            times, length = result["times"], result["length"]
-            best = min(("single-step", "multi-step"), key=lambda mode: median(times[mode]))
-            ratio = ratios(times, best, "rtrl")
-            per_step = {side: summary(t, 1e6 / length) for side, t in times.items()}
-            layers = "1 layer" if depth == 1 else f"{depth} layers"
-            yield Row(
-                f"time of braintrace 0.2.6 / ours, an update every timestep: {cell}, {layers}, "
-                "H = 64, batch 1", median(ratio), bar, True, "x",
-                {"microseconds per timestep": per_step, "ratio": summary(ratio),
-                 "braintrace mode": best, "about": result["about"]},
-            )  # fmt: skip
-
-
 def measure(name: str, quick: bool) -> list[Any]:
-    import _rows
+    import _against_bptt
+    import _against_others
+    from _row import timed
 
-    function: Callable = braintrace if name == "braintrace" else getattr(_rows, name)
+    function: Callable = getattr(_against_bptt, name, None) or getattr(_against_others, name)
     say(f"{name}: {function.__doc__}")
-    rows, seconds = _rows.timed(function, quick)
+    rows, seconds = timed(function, quick)
     if not quick:
         saved = [row._asdict() | {"met": row.met} for row in rows]
         merge(FILE, name, provenance() | {"seconds": round(seconds, 1), "rows": saved})

@@ -1,113 +1,27 @@
-"""What `speed.py` measures: one function a row of its table, each giving its `Row`s."""
+"""Rows of `speed.py` that compare with anything but BPTT, one function each."""
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from functools import partial
 from statistics import median
-from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _networks import (
-    CELLS, Gradient, Online, UpdateAlone, noise, plain_bptt, squared_error, stack,
-)  # fmt: skip
+from _networks import Gradient, squared_error, stack
 from _published import published_gradient
-from _timing import alternate, digits, faster, ratios, say, summary
+from _row import Row
+from _timing import alternate, digits, faster, ratios, summary
 
 import rtrl
 from rtrl import _trace
 from rtrl._modules import Partials
 from rtrl.tasks import copying, copying_loss
-
-
-class Row(NamedTuple):
-    """One figure and its bar: ``least`` says whether the bar is a lower bound."""
-
-    what: str
-    value: float
-    bar: float
-    least: bool
-    unit: str
-    detail: dict[str, Any]  # the numbers behind it
-
-    @property
-    def met(self) -> bool:
-        return self.value >= self.bar if self.least else self.value <= self.bar
-
-
-def gradient(quick: bool) -> Iterator[Row]:
-    """Chunks of 64 timesteps, parameters held fixed, against BPTT over the whole sequence."""
-    length = 256 if quick else 1024
-    for cell in ["LRU"] if quick else CELLS:
-        for batch in (None, 16):
-            model, (xs, ys) = stack(cell), noise(length, batch)
-            programs = {
-                "BPTT": Gradient(model, xs, ys, rtrl.BPTT()),
-                "BPTT by hand": Gradient(model, xs, ys, function=plain_bptt),
-                "chunk errors": Gradient(model, xs, ys, rtrl.RTRL(errors="chunk"), 64),
-                "timestep errors": Gradient(model, xs, ys, rtrl.RTRL(errors="timestep"), 64),
-            }
-            times = alternate(programs, 3 if quick else 40, 12)
-            baseline = faster(times, "BPTT", "BPTT by hand")
-            detail = {
-                "milliseconds": {name: summary(t, 1e3) for name, t in times.items()},
-                "temporaries": {name: p.temporaries() for name, p in programs.items()},
-                "baseline": baseline,
-            }
-            for errors in ("chunk errors", "timestep errors"):
-                ratio = ratios(times, errors, baseline)
-                yield Row(
-                    f"gradient in chunks of 64 / BPTT: {cell}, batch {batch or 1}, {errors}",
-                    median(ratio), 1.15, False, "x", detail | {"ratio": summary(ratio)},
-                )  # fmt: skip
-
-
-def online(quick: bool) -> Iterator[Row]:
-    """An Adam update at every timestep, against BPTT of as many timesteps and as many updates."""
-    length = 256 if quick else 1024
-    optimizer = optax.adam(1e-3)
-    for cell in ["LRU"] if quick else CELLS:
-        model, (xs, ys) = stack(cell), noise(length, None)
-        programs = {
-            "BPTT": Gradient(model, xs, ys, rtrl.BPTT()),
-            "BPTT by hand": Gradient(model, xs, ys, function=plain_bptt),
-            "Adam": UpdateAlone(model, optimizer, length),
-            "K = 1, gradient only": Gradient(model, xs, ys, rtrl.RTRL()),
-            "K = 1, Adam": Online(model, xs, ys, optimizer),
-        }
-        times = alternate(programs, 3 if quick else 20, 20)
-        baseline = faster(times, "BPTT", "BPTT by hand")
-        ratio = ratios(times, "K = 1, Adam", baseline, "Adam")
-        per_step = {name: summary(t, 1e6 / length) for name, t in times.items()}
-        yield Row(
-            f"K = 1, Adam at every timestep / (BPTT + Adam): {cell}, batch 1", median(ratio), 2,
-            False, "x", {"microseconds per timestep": per_step, "ratio": summary(ratio),
-            "baseline": baseline},
-        )  # fmt: skip
-
-
-def wide(quick: bool) -> Iterator[Row]:
-    """Single timesteps of one wide layer in a batch: traces that fill the cache."""
-    length = 32 if quick else 256
-    model, (xs, ys) = stack("LRU", 1, 256, 256), noise(length, 16)
-    programs = {
-        "BPTT": Gradient(model, xs, ys, rtrl.BPTT()),
-        "BPTT by hand": Gradient(model, xs, ys, function=plain_bptt),
-        "K = 1": Gradient(model, xs, ys, rtrl.RTRL()),
-    }
-    times = alternate(programs, 3 if quick else 15, 20)
-    baseline = faster(times, "BPTT", "BPTT by hand")
-    ratio = ratios(times, "K = 1", baseline)
-    per_step = {name: summary(t, 1e6 / length) for name, t in times.items()}
-    yield Row(
-        "K = 1, gradient only / BPTT: 1 layer, LRU, N = H = 256, batch 16", median(ratio), 4, False,
-        "x", {"microseconds per timestep": per_step, "ratio": summary(ratio), "baseline": baseline},
-    )  # fmt: skip
 
 
 def bandwidth(quick: bool) -> Iterator[Row]:
@@ -153,25 +67,34 @@ def dispatch(quick: bool) -> Iterator[Row]:
     x = y = np.ones(8, np.float32)
     calls = 100 if quick else 1000
 
+    processor: dict[str, list[float]] = {"step": [], "inference": []}
+
     def step():
         nonlocal state
+        start = time.process_time()
         for _ in range(calls):
             state, out = learner.step(state, x, y)
             out.loss.block_until_ready()
+        processor["step"].append(time.process_time() - start)
 
     def infer():
         nonlocal carry
+        start = time.process_time()
         for _ in range(calls):
             prediction, carry = predict(params, carry, x)
             prediction.block_until_ready()
+        processor["inference"].append(time.process_time() - start)
 
     times = alternate({"step": step, "inference": infer}, 5 if quick else 15, 20)
     more = [1e3 * (a - b) / calls for a, b in zip(times["step"], times["inference"], strict=True)]
-    yield Row(
-        "learner.step from Python, beyond a jitted prediction: 1 layer, LRU, H = 64, Adam",
-        median(more), 0.3, False, "ms",
-        {"milliseconds a call": {k: summary(t, 1e3 / calls) for k, t in times.items()}},
-    )  # fmt: skip
+    detail = {
+        "milliseconds a call": {k: summary(t, 1e3 / calls) for k, t in times.items()},
+        "processor's milliseconds a call": {
+            k: summary(t[1:], 1e3 / calls) for k, t in processor.items()
+        },
+    }
+    what = "learner.step from Python, beyond a jitted prediction: 1 layer, LRU, H = 64, Adam"
+    yield Row(what, median(more), 0.3, False, "ms", detail)
 
 
 def published(quick: bool) -> Iterator[Row]:
@@ -222,37 +145,39 @@ import numpy as np, optax, rtrl
 from _networks import squared_error, stack
 learner = rtrl.OnlineLearner(squared_error, optax.adam(1e-3))
 state = learner.init(stack("LRU"))
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 state, out = learner.step(state, np.ones(8, np.float32), np.ones(8, np.float32))
 out.loss.block_until_ready()
-print(time.perf_counter() - start)
+print(time.perf_counter() - start, time.process_time() - cpu)
 """
 IMPORT = """
 import time, jax, equinox, optax
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 import rtrl
-print(time.perf_counter() - start)
+print(time.perf_counter() - start, time.process_time() - cpu)
 """
 
 
-def _fresh(code: str, times: int) -> list[float]:
-    """What a program prints, run in as many fresh processes."""
+def _fresh(code: str, times: int) -> tuple[list[float], dict[str, dict[str, float]]]:
+    """Seconds that a program prints, run in as many fresh processes, and those of the processor."""
     run = partial(subprocess.run, check=True, capture_output=True, text=True)
-    return [float(run([sys.executable, "-c", code]).stdout) for _ in range(times)]
+    printed = [run([sys.executable, "-c", code]).stdout.split() for _ in range(times)]
+    wall, cpu = ([float(pair[i]) for pair in printed] for i in (0, 1))
+    return wall, {"seconds": summary(wall), "processor seconds": summary(cpu)}
 
 
 def first_step(quick: bool) -> Iterator[Row]:
     """The first learning step of a process: tracing, compiling and running it."""
-    seconds = _fresh(FIRST_STEP, 1 if quick else 5)
-    yield Row("first learning step, compilation included: 4 layers, LRU, Adam", median(seconds), 5,
-              False, "s", {"seconds": summary(seconds)})  # fmt: skip
+    seconds, detail = _fresh(FIRST_STEP, 1 if quick else 5)
+    what = "first learning step, compilation included: 4 layers, LRU, Adam"
+    yield Row(what, median(seconds), 5, False, "s", detail)
 
 
 def importing(quick: bool) -> Iterator[Row]:
     """Importing the library when JAX, Equinox and Optax have been imported."""
-    seconds = _fresh(IMPORT, 2 if quick else 9)
-    yield Row("import rtrl, beyond jax, equinox and optax", median(seconds), 0.3, False, "s",
-              {"seconds": summary(seconds)})  # fmt: skip
+    seconds, detail = _fresh(IMPORT, 2 if quick else 9)
+    what = "import rtrl, beyond jax, equinox and optax"
+    yield Row(what, median(seconds), 0.3, False, "s", detail)
 
 
 def carried(quick: bool) -> Iterator[Row]:
@@ -273,10 +198,25 @@ def carried(quick: bool) -> Iterator[Row]:
     )  # fmt: skip
 
 
-def timed(function, quick: bool) -> tuple[list[Row], float]:
-    start = time.perf_counter()
-    rows = []
-    for row in function(quick):
-        say(f"{row.what}: {row.value:.3g} {row.unit} ({'met' if row.met else 'NOT met'})")
-        rows.append(row)
-    return rows, time.perf_counter() - start
+def braintrace(quick: bool) -> Iterator[Row]:
+    """The same network and the same work at every timestep by the closest other library."""
+    from braintrace_peer import compare, environment
+
+    peer = os.environ.get("BRAINTRACE_PYTHON") or environment()
+    for cell, bar in (("LRU", 10), ("MinGRU", 3)):
+        for depth in (1,) if quick else (1, 4):
+            result = compare(peer, cell, depth, 3 if quick else 15)
+            times, length = result["times"], result["length"]
+            wrong = {m: max(result["about"][m]["errors"].values()) for m in times if m != "rtrl"}
+            right = [mode for mode, error in wrong.items() if error < 1e-4]
+            assert right, wrong
+            best = faster(times, *right)
+            ratio = ratios(times, best, "rtrl")
+            per_step = {side: summary(t, 1e6 / length) for side, t in times.items()}
+            layers = "1 layer" if depth == 1 else f"{depth} layers"
+            yield Row(
+                f"time of braintrace 0.2.6 / ours, an update every timestep: {cell}, {layers}, "
+                "H = 64, batch 1", median(ratio), bar, True, "x",
+                {"microseconds per timestep": per_step, "ratio": summary(ratio),
+                 "compared with": best, "largest relative error of its gradient": wrong},
+            )  # fmt: skip
