@@ -127,19 +127,26 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
     it, so that one pass over it gives the gradient too.
     """
 
-    def forward(leaves, xs, carry):
-        m = Modules(modules.with_leaves(leaves))
+    # What JAX may be tracing is an argument, not closed over: jit and scan inside grad need that.
+    arrays, static = eqx.partition(modules.rest, eqx.is_array)
+
+    def at(leaves, arrays):
+        params = jax.tree.unflatten(modules.treedef, leaves)
+        return Modules(eqx.combine(params, arrays, static))
+
+    def forward(leaves, xs, carry, arrays, resets, mask):
+        m = at(leaves, arrays)
         u = _project(m.weights(), xs)
         before, hs = _states(m, m.stack(carry.state), u, resets, mask)
         partials = _partials(m, rule, before, xs, u, resets, mask)
         _, after, _ = rule.local(_plain(carry.trace), partials, jnp.zeros_like(hs))
         if isinstance(carry.trace, Deferred):
             after = carry.trace.to_come(after)
-        return (hs, Carry(m.unstack(hs[-1]), after)), (leaves, xs, carry.trace, partials)
+        return (hs, Carry(m.unstack(hs[-1]), after)), (leaves, arrays, carry.trace, partials)
 
     def backward(residuals, cotangents):
-        leaves, xs, trace, partials = residuals
-        m = Modules(modules.with_leaves(leaves))
+        leaves, arrays, trace, partials = residuals
+        m = at(leaves, arrays)
         deltas, _ = cotangents  # no error comes back through the carry
         gradients, after, errors = rule.local(_plain(trace), partials, deltas)
         deferred = isinstance(trace, Deferred)
@@ -148,11 +155,14 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
             _to_leaves(m, *gradients),
             _to_inputs(m, partials.J, errors),
             to_carry if deferred else None,
+            None,
+            None,
+            None,
         )
 
     run = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
     run.defvjp(forward, backward)
-    return run(modules.leaves, xs, carry)
+    return run(modules.leaves, xs, carry, arrays, resets, mask)
 
 
 def _plain(trace):

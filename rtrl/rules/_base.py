@@ -6,9 +6,10 @@ from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Inexact, PyTree
 
-from rtrl._carry import defer, settle
+from rtrl._carry import defer, is_carry, settle
 from rtrl._modules import Partials
 from rtrl._trace import Gradients
 from rtrl._validate import require
@@ -96,12 +97,18 @@ class LocalRule(Rule):
         if not once:
             return super().differentiate(run, params, carry)
         traces, rest = defer(carry)
-        predictions, pullback, after = jax.vjp(
-            lambda p, traces: run(p, eqx.combine(traces, rest)), params, traces, has_aux=True
-        )
+
+        def forward(params, traces):
+            predictions, after = run(params, eqx.combine(traces, rest))
+            states = [c.state for c in jax.tree.leaves(after, is_leaf=is_carry)]
+            return (predictions, states), after
+
+        (predictions, states), pullback, after = jax.vjp(forward, params, traces, has_aux=True)
 
         def pull(errors):
-            grads, traces = pullback(errors)
+            # The states are there for the backward pass to meet every cell, and so advance its
+            # trace, also where the predictions do not depend on it.
+            grads, traces = pullback((errors, jax.tree.map(jnp.zeros_like, states)))
             return grads, settle(after, traces)
 
         return predictions, pull
