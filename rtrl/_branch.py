@@ -1,6 +1,7 @@
 """A branch that costs nothing where it can, and keeps XLA from computing things twice."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,10 @@ def branch(
     """
 
     def one(*operands):
-        return jax.lax.cond(predicate, take, leave, *operands)
+        planes = jax.lax.cond(
+            predicate, lambda *o: _split(take(*o)), lambda *o: _split(leave(*o)), *operands
+        )
+        return jax.tree.map(_join, planes, is_leaf=lambda node: isinstance(node, _Planes))
 
     def both(*operands):
         return jax.tree.map(
@@ -30,3 +34,18 @@ def branch(
         )
 
     return jax.lax.platform_dependent(*operands, cpu=one, default=both)
+
+
+class _Planes(NamedTuple):
+    """The parts of a complex array; an array of its own for each is quicker to work with."""
+
+    real: Array
+    imag: Array
+
+
+def _split(tree: PyTree[Array]) -> PyTree:
+    return jax.tree.map(lambda a: _Planes(a.real, a.imag) if jnp.iscomplexobj(a) else a, tree)
+
+
+def _join(node: Array | _Planes) -> Array:
+    return jax.lax.complex(*node) if isinstance(node, _Planes) else node

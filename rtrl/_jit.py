@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 Static = tuple[Any, ...]  # the leaves that are not arrays, None in the place of those that are
 
@@ -17,7 +18,8 @@ class Jitted:
 
     Args:
         function: of positional pytrees.
-        donate_last: let the result reuse the memory of the last argument's arrays.
+        donate_last: let the result reuse the memory of the last argument's arrays; inside
+            another transformation nothing is reused, as who owns the memory is not known there.
     """
 
     def __init__(self, function: Callable[..., Any], *, donate_last: bool = False):
@@ -29,7 +31,8 @@ class Jitted:
         *rest, last = arguments
         rest_arrays, rest_key = _split(rest)
         last_arrays, last_key = _split(last)
-        program, result = self._program(rest_key, last_key, _precision())
+        donate = self.donate_last and not _traced(rest_arrays) and not _traced(last_arrays)
+        program, result = self._program(rest_key, last_key, donate, _precision())
         arrays = program(rest_arrays, last_arrays)
         return _join(arrays, result[0])
 
@@ -38,10 +41,10 @@ class Jitted:
         *rest, last = arguments
         rest_arrays, rest_key = _split(rest)
         last_arrays, last_key = _split(last)
-        program, _ = self._program(rest_key, last_key, _precision())
+        program, _ = self._program(rest_key, last_key, self.donate_last, _precision())
         return program.lower(rest_arrays, last_arrays)
 
-    def _compile(self, rest_key, last_key, precision):
+    def _compile(self, rest_key, last_key, donate, precision):
         result: list[tuple[Any, Static]] = []  # filled in when the program is traced
 
         def program(rest_arrays, last_arrays):
@@ -51,8 +54,11 @@ class Jitted:
             return arrays
 
         program.__name__ = self.function.__name__
-        donated = (1,) if self.donate_last else ()
-        return jax.jit(program, donate_argnums=donated), result
+        return jax.jit(program, donate_argnums=(1,) if donate else ()), result
+
+
+def _traced(arrays: list[Any]) -> bool:
+    return any(isinstance(a, Tracer) for a in arrays)
 
 
 def _precision() -> bool:
@@ -71,22 +77,19 @@ def _split(tree: Any) -> tuple[list[Any], tuple[Any, Static]]:
 
 
 class _Leaf:
-    """A leaf that is not an array, which may be None itself; 1, 1.0 and True are not the same."""
+    """A leaf that is not an array; 1, 1.0 and True are not the same, nor are 0.0 and -0.0."""
 
-    __slots__ = ("value",)
+    __slots__ = ("value", "identity")
 
     def __init__(self, value: Any):
         self.value = value
+        self.identity = (type(value), repr(value) if isinstance(value, float) else value)
 
     def __hash__(self) -> int:
-        return hash(self.value)
+        return hash(self.identity)
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, _Leaf)
-            and type(self.value) is type(other.value)
-            and self.value == other.value
-        )
+        return isinstance(other, _Leaf) and self.identity == other.identity
 
 
 def _join(arrays: list[Any], key: tuple[Any, Static]) -> Any:

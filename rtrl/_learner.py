@@ -321,13 +321,12 @@ class OnlineLearner(eqx.Module):
 
     def _call(self, function, state, data, chunk):
         wait = self.on_nonfinite == "raise"
-        traced = isinstance(state.step, Tracer) or isinstance(data.xs, Tracer)
-        if wait and traced:
+        if wait and any(isinstance(a, Tracer) for a in jax.tree.leaves((state, data))):
             raise ValueError(
                 "on_nonfinite: 'raise' can't work inside jit, where no value can be looked at; "
                 "use 'skip' and look at out.skipped."
             )
-        jitted = function.donating if self.donate and not (wait or traced) else function.keeping
+        jitted = function.donating if self.donate and not wait else function.keeping
         after, out = jitted(self, data, chunk, state)
         if wait and (skipped := np.asarray(out.skipped)).any():
             first = int(np.argmax(skipped > 0))

@@ -6,8 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from cases import network, squared_error
 
 import rtrl
+from rtrl._jit import Jitted
 
 KEY = jax.random.key(0)
 
@@ -45,3 +47,32 @@ def test_trace_advances_where_no_error_comes():
     learner = rtrl.OnlineLearner(lambda p, y: jnp.sum((p - y) ** 2), optax.sgd(0.0))
     state, _ = learner.step(learner.init(model), jnp.ones(1), jnp.ones(1))
     assert jnp.abs(state.carry[0].trace.projections[0]).max() > 0
+
+
+def test_a_transformation_leaves_the_callers_state_alone():
+    """Donation is for plain calls: mapped over targets alone, every step starts from one state."""
+    model = network("LRU")
+    learner = rtrl.OnlineLearner(squared_error, optax.sgd(0.1))
+    state = learner.init(model)
+    x, ys = jnp.ones(3), jnp.arange(8.0).reshape(4, 2)
+    losses = jax.vmap(lambda y: learner.step(state, x, y)[1].loss)(ys)
+    slope = jax.grad(lambda y: learner.step(state, x, y)[1].loss)(ys[0])
+    prediction, _ = learner.predict(state, x)  # the state is still there
+    assert np.allclose(losses, ((prediction - ys) ** 2).sum(1), atol=1e-5)
+    assert np.allclose(slope, -2 * (prediction - ys[0]), atol=1e-5)
+    strict = rtrl.OnlineLearner(squared_error, optax.sgd(0.1), on_nonfinite="raise")
+    with pytest.raises(ValueError, match="on_nonfinite: 'raise' can't work inside jit"):
+        jax.jit(lambda y: strict.step(state, x, y)[1].loss)(ys[0])
+
+
+def test_constants_that_compare_equal_are_not_the_same_program():
+    class Signed(eqx.Module):
+        zero: float
+
+    sign = Jitted(lambda model, x: x * jnp.copysign(1.0, model.zero))
+    x = jnp.ones(())
+    assert float(sign(Signed(0.0), x)) == 1.0 and float(sign(Signed(-0.0), x)) == -1.0
+    sign(Signed(float("nan")), x)
+    before = sign._program.cache_info().misses
+    sign(Signed(float("nan")), x)  # not a number, but the same constant
+    assert sign._program.cache_info().misses == before

@@ -51,7 +51,11 @@ Epochs = Annotated[
 ]
 Horizon = Annotated[
     int | None,
-    typer.Option(min=0, help="How many timesteps ahead to predict [default: the task's]."),
+    typer.Option(
+        min=0,
+        max=10_000,  # so many rows are held, and handled with every row
+        help="How many timesteps ahead to predict [default: the task's].",
+    ),
 ]
 Warmup = Annotated[
     int | None,
