@@ -20,17 +20,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from test_csv import File, files
+from typer.testing import CliRunner
 
 import rtrl
 from rtrl import tasks
-
-pytest.importorskip("typer")
-pytest.importorskip("rich")
-pytest.importorskip("matplotlib")
-
-from typer.testing import CliRunner  # noqa: E402
-
-from rtrl.cli import (  # noqa: E402
+from rtrl.cli import (
     _app,
     _closing,
     _data,
@@ -43,10 +37,10 @@ from rtrl.cli import (  # noqa: E402
     _state,
     _train,
 )
-from rtrl.cli import _stream as cli_stream  # noqa: E402
-from rtrl.cli import main as cli_main  # noqa: E402
-from rtrl.cli._errors import UsageError  # noqa: E402
-from rtrl.cli._signals import Stop  # noqa: E402
+from rtrl.cli import _stream as cli_stream
+from rtrl.cli import main as cli_main
+from rtrl.cli._errors import UsageError
+from rtrl.cli._signals import Stop
 
 TINY = ["--width", "4", "--hidden", "4", "--depth", "1"]
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -9,12 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-pytest.importorskip("rich")
-pytest.importorskip("matplotlib")
-pytest.importorskip("reservoirpy")
-
-from rtrl import demo  # noqa: E402
-from rtrl.tasks import baselines, santafe  # noqa: E402
+from rtrl import demo
+from rtrl.tasks import baselines, santafe
 
 
 @pytest.fixture(scope="module")

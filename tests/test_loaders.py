@@ -150,7 +150,8 @@ def test_imdb_reads_bytes(tmp_path):
 
 
 def shd_files(folder, **changes):
-    h5py = pytest.importorskip("h5py")
+    import h5py
+
     remotes = []
     for part, n in (("train", 3), ("test", 2)):
         times = [np.array([0.001, 0.0155, 0.0158, 0.0391], np.float16)[: i + 2] for i in range(n)]
@@ -236,7 +237,8 @@ def test_hashes_are_whole(name):
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     """pooch with its cache in a folder of the test; downloads are whatever the test says."""
-    pooch = pytest.importorskip("pooch")
+    import pooch
+
     monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / name)
     (tmp_path / "rtrl").mkdir()
     return pooch, tmp_path / "rtrl"
