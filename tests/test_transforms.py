@@ -1,5 +1,7 @@
 """What JAX's transformations and a user's own parts must not change."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -32,7 +34,7 @@ def test_resets_and_masks_inside_jit_inside_grad(wrap):
 
 
 class Stopped(eqx.Module):
-    inner: eqx.Module
+    inner: Callable
 
     def __call__(self, *xs):
         return jax.lax.stop_gradient(self.inner(*xs))
