@@ -3,12 +3,14 @@
     python bench/speed.py                    everything, about ten minutes on two quiet cores
     python bench/speed.py --only gradient    one row (several: --only gradient online)
     python bench/speed.py --quick            a look at every row in two minutes, nothing written
+    python bench/speed.py --cores 1          on one core: what the arithmetic alone costs
     python bench/speed.py --table            measure nothing, write speed.md from speed.json
 
 Every ratio comes from competitors that take turns in one process: it is the median of the ratios
 of single rounds. float32. BPTT is this library's or one written by hand in plain JAX, whichever is
 faster: layer by layer, everything without memory done for all timesteps at once. Results are merged
-row by row into bench/results/speed.json, so a row can be measured again by itself.
+row by row into bench/results/speed.json, so a row can be measured again by itself; on another
+number of cores into a file of its own, such as speed-1-core.json.
 
 The floor is not a time: bench/floor.py counts, in the compiled programs, what the passes over the
 traces and the matrix products cost beyond what they must.
@@ -23,10 +25,13 @@ from _timing import RESULTS, merge, pin, provenance, read, say
 
 NAMES = ("carried", "importing", "first_step", "dispatch", "bandwidth", "wide", "online",
          "gradient", "published", "braintrace")  # fmt: skip
-FILE = "speed.json"
 
 
-def measure(name: str, quick: bool) -> list[Any]:
+def name_of(cores: int) -> str:
+    return "speed" if cores == 2 else f"speed-{cores}-core{'s' if cores > 1 else ''}"
+
+
+def measure(name: str, quick: bool, file: str) -> list[Any]:
     import _against_bptt
     import _against_others
     from _row import timed
@@ -36,7 +41,7 @@ def measure(name: str, quick: bool) -> list[Any]:
     rows, seconds = timed(function, quick)
     if not quick:
         saved = [row._asdict() | {"met": row.met} for row in rows]
-        merge(FILE, name, provenance() | {"seconds": round(seconds, 1), "rows": saved})
+        merge(file, name, provenance() | {"seconds": round(seconds, 1), "rows": saved})
     return rows
 
 
@@ -95,11 +100,11 @@ def main() -> None:
     if not options.table:
         pin(options.cores)
         for name in options.only:
-            measure(name, options.quick)
+            measure(name, options.quick, f"{name_of(options.cores)}.json")
     if options.quick:
         return
-    results = read(FILE)
-    (RESULTS / "speed.md").write_text(table(results))
+    results = read(f"{name_of(options.cores)}.json")
+    (RESULTS / f"{name_of(options.cores)}.md").write_text(table(results))
     missed = [row["what"] for r in results.values() for row in r["rows"] if not row["met"]]
     print(table(results).split("\n## ")[0])
     print("\n".join(f"not met: {what}" for what in missed) or "every bar is met")
