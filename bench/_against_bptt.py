@@ -22,6 +22,7 @@ def gradient(quick: bool) -> Iterator[Row]:
                 "BPTT by hand": Gradient(model, xs, ys, function=plain_bptt),
                 "chunk errors": Gradient(model, xs, ys, rtrl.RTRL(errors="chunk"), 64),
                 "timestep errors": Gradient(model, xs, ys, rtrl.RTRL(errors="timestep"), 64),
+                "TBPTT(64), no trace": Gradient(model, xs, ys, rtrl.BPTT(), 64),
             }
             times = alternate(programs, 3 if quick else 40, 12)
             baseline = faster(times, "BPTT", "BPTT by hand")
@@ -29,6 +30,7 @@ def gradient(quick: bool) -> Iterator[Row]:
                 "milliseconds": {name: summary(t, 1e3) for name, t in times.items()},
                 "temporaries": {name: p.temporaries() for name, p in programs.items()},
                 "baseline": baseline,
+                "TBPTT(64) / BPTT": summary(ratios(times, "TBPTT(64), no trace", baseline)),
             }
             for errors in ("chunk errors", "timestep errors"):
                 ratio = ratios(times, errors, baseline)
