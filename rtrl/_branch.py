@@ -1,5 +1,6 @@
-"""A branch that costs nothing where it can, and keeps XLA from computing things twice."""
+"""Control flow that keeps XLA on a CPU from computing things twice and from copying them."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -34,6 +35,31 @@ def branch(
         )
 
     return jax.lax.platform_dependent(*operands, cpu=one, default=both)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def in_place(change: Callable[..., PyTree[Array]], value: PyTree[Array], *operands: PyTree[Array]):
+    """Give ``change(value, *operands)``, computed once and in the memory of ``value``.
+
+    XLA on a CPU computes an elementwise result again inside everything that reads it, which keeps
+    the old value alive and costs a copy of it. A loop of one round that it can't foresee does not
+    let it.
+    """
+
+    def loop(value, *operands):
+        def once(carry):
+            _, value = carry
+            return jnp.zeros((), bool), change(value, *operands)
+
+        unforeseen = jax.lax.optimization_barrier(jnp.ones((), bool))
+        return jax.lax.while_loop(lambda carry: carry[0], once, (unforeseen, value))[1]
+
+    return jax.lax.platform_dependent(value, *operands, cpu=loop, default=change)
+
+
+@in_place.defjvp
+def _derivative(change, primals, tangents):
+    return jax.jvp(change, primals, tangents)
 
 
 class _Planes(NamedTuple):
