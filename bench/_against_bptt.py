@@ -3,12 +3,37 @@
 from collections.abc import Iterator
 from statistics import median
 
+import jax
+import jax.numpy as jnp
 import optax
 from _networks import CELLS, Gradient, Online, UpdateAlone, noise, plain_bptt, stack
 from _row import Row
-from _timing import alternate, faster, ratios, summary
+from _timing import alternate, digits, faster, ratios, summary
 
 import rtrl
+
+
+def _rate(rows: int) -> float:
+    """Arithmetic of a product ``(rows, 128) (128, 128)``, in 1e9 operations a second."""
+    a, b = jnp.ones((rows, 128)), jnp.ones((128, 128))
+    repeats = 2**18 // rows
+
+    @jax.jit
+    def multiply(a, b):
+        return jax.lax.scan(lambda a, _: (a @ b / 128, None), a, None, length=repeats)[0]
+
+    seconds = median(alternate({"product": lambda: multiply(a, b)}, 9)["product"])
+    return digits(2 * rows * 128 * 128 * repeats / seconds / 1e9, 3)
+
+
+def products(quick: bool) -> Iterator[Row]:
+    """The products of matrices that a chunk of 64 is made of, against those of 1,024 timesteps."""
+    rates = {f"{rows} timesteps": _rate(rows) for rows in (64, 1024)}
+    yield Row(
+        "speed of a product (1024, 128) (128, 128) / of (64, 128) (128, 128), all cores",
+        rates["1024 timesteps"] / rates["64 timesteps"], None, False, "x",
+        {"1e9 operations a second": rates},
+    )  # fmt: skip
 
 
 def gradient(quick: bool) -> Iterator[Row]:
@@ -24,10 +49,17 @@ def gradient(quick: bool) -> Iterator[Row]:
                 "timestep errors": Gradient(model, xs, ys, rtrl.RTRL(errors="timestep"), 64),
                 "TBPTT(64), no trace": Gradient(model, xs, ys, rtrl.BPTT(), 64),
             }
-            times = alternate(programs, 3 if quick else 40, 12)
+            processor: dict[str, list[float]] = {}
+            times = alternate(programs, 3 if quick else 40, 12, processor)
             baseline = faster(times, "BPTT", "BPTT by hand")
             detail = {
                 "milliseconds": {name: summary(t, 1e3) for name, t in times.items()},
+                "processor's milliseconds, all cores": {
+                    name: summary(t, 1e3) for name, t in processor.items()
+                },
+                "processor's time, chunk errors / BPTT": summary(
+                    ratios(processor, "chunk errors", baseline)
+                ),
                 "temporaries": {name: p.temporaries() for name, p in programs.items()},
                 "baseline": baseline,
                 "TBPTT(64) / BPTT": summary(ratios(times, "TBPTT(64), no trace", baseline)),

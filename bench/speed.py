@@ -24,7 +24,7 @@ from typing import Any
 from _timing import RESULTS, merge, pin, provenance, read, say
 
 NAMES = ("carried", "importing", "first_step", "dispatch", "bandwidth", "wide", "online",
-         "gradient", "published", "braintrace")  # fmt: skip
+         "products", "gradient", "published", "braintrace")  # fmt: skip
 
 
 def name_of(cores: int) -> str:
@@ -61,6 +61,8 @@ def table(results: dict[str, Any]) -> str:
             unit = f" {row['unit']}" if row["unit"] else ""
             met = "yes" if row["met"] else "**no**"
             bar = f"{sign} {row['bar']}{unit}"
+            if row["bar"] is None:
+                met, bar = "", ""
             lines.append(f"| {row['what']} | {row['value']:.3g}{unit} | {bar} | {met} |")
         behind += ["", f"## {name}", "", f"`{result['command']}`: {result['cores']} cores, load "
                    f"{result['load']} at the end, {result['seconds']} s, "
