@@ -73,6 +73,8 @@ def cast(value: PyTree, dtype: jnp.dtype, argument: str) -> Any:
 
     def leaf(a):
         a = a if isinstance(a, jax.Array) else np.asarray(a)
+        if a.dtype == dtype:  # a copy of what the caller may change while we work with it
+            return a if isinstance(a, jax.Array) else a.copy()
         require(
             a.dtype != object and (jnp.issubdtype(a.dtype, jnp.number) or a.dtype == bool),
             argument,
@@ -131,6 +133,8 @@ def prepare(
 
 def per_timestep(value: Any, lead: tuple[int, ...], argument: str, dtype: Any) -> Any:
     """Cast to ``(time, [batch])``; one value per timestep, or a single one, serves all samples."""
+    if lead == () and isinstance(value, float) and dtype is not bool:  # the default: no more to ask
+        return np.asarray(value, dtype)
     value = value if isinstance(value, jax.Array) else np.asarray(value)
     kind = jnp.bool_ if dtype is bool else jnp.number
     require(

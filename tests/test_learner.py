@@ -1,5 +1,7 @@
 """The learner: what its calls mean, what they leave alone, what they refuse."""
 
+import re
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,10 @@ import pytest
 from cases import EVERY_CELL, IN, ONLINE_RULES, OUT, RULES, data, network, squared_error
 
 import rtrl
+from rtrl import _inputs, _learner, _trace, cells
 
 T = 12
+KEY = jax.random.key(0)
 
 
 def leaves(tree):
@@ -206,6 +210,35 @@ def test_donation_consumes_the_old_state_but_never_the_callers_arrays():
     state = keeping.init(model)
     keeping.step(state, xs[0], ys[0])
     assert not any(a.is_deleted() for a in jax.tree.leaves(eqx.filter(state, eqx.is_array)))
+
+
+def scan_program(make, chunk):
+    """The optimized HLO of a scan, and how many arrays its state holds."""
+    model = rtrl.SequenceModel(IN, OUT, 6, 2, lambda size, key: make(size, 7, key=key), key=KEY)
+    one = rtrl.OnlineLearner(squared_error, optax.adam(1e-3))
+    state = one.init(model)
+    xs, ys, _, _ = data(3 * chunk, None, 1)
+    chunks = _inputs.prepare(model, xs, ys, None, None, None)
+    jax.clear_caches()
+    program = _learner._Advance(_learner._advance_many.donating.function).donating
+    text = program.lower(one, chunks, chunk, state).compile().as_text()
+    return text, len(jax.tree.leaves(eqx.filter(state, eqx.is_array)))
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_the_state_is_updated_in_the_memory_it_came_in(chunk):
+    text, arrays = scan_program(cells.LRU, chunk)
+    assert text.split("\n", 1)[0].count("-alias)") >= arrays - 1  # not the key, which stays
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(("make", "kind"), [(cells.LRU, "c64"), (cells.MinGRU, "f32")])
+def test_no_trace_is_copied_at_a_timestep(make, kind, monkeypatch):
+    copy = re.compile(rf"= {kind}\[(?:1,)+7,6\]\S* copy\(")  # (7, 6) alone may be a gradient
+    assert not copy.findall(scan_program(make, 1)[0])
+    monkeypatch.setattr(_trace, "in_place", lambda change, *arguments: change(*arguments))
+    assert copy.findall(scan_program(make, 1)[0])
 
 
 def test_a_step_can_be_part_of_the_users_own_program():

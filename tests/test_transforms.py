@@ -67,6 +67,34 @@ def test_a_transformation_leaves_the_callers_state_alone():
         jax.jit(lambda y: strict.step(state, x, y)[1].loss)(ys[0])
 
 
+@pytest.mark.parametrize("cell", ["LRU", "LeakyIntegrator"])
+def test_gradients_of_learning_itself(cell, float64):
+    """How the last loss depends on the first state, traces included, forwards and backwards."""
+    xs, ys = jnp.ones((4, 3)), jnp.ones((4, 2))
+    learner = rtrl.OnlineLearner(squared_error, optax.sgd(0.01), donate=False)
+    arrays, static = eqx.partition(learner.init(network(cell)), eqx.is_inexact_array)
+    arrays = jax.tree.map(lambda a: a + 0.01, arrays)
+    direction = jax.tree.map(
+        lambda a: (jnp.arange(a.size) % 5 - 2).reshape(a.shape).astype(a.dtype), arrays
+    )
+
+    def last_loss(arrays):
+        return learner.scan(eqx.combine(arrays, static), xs, ys)[1].loss[-1]
+
+    def moved(step):
+        return last_loss(jax.tree.map(lambda a, d: a + step * d, arrays, direction))
+
+    slope = jax.grad(last_loss)(arrays)
+    _, forwards = jax.jvp(last_loss, (arrays,), (direction,))
+    backwards = sum(
+        jax.tree.leaves(jax.tree.map(lambda g, d: (g * d).sum().real, slope, direction))
+    )
+    difference = (moved(1e-6) - moved(-1e-6)) / 2e-6
+    # float64: central differences of 1e-6 are good to 1e-6 of a slope of order one
+    np.testing.assert_allclose([forwards, backwards], [difference] * 2, rtol=1e-5)
+    assert all(jnp.abs(t).max() > 0 for t in jax.tree.leaves(slope.carry[0].trace))
+
+
 def test_constants_that_compare_equal_are_not_the_same_program():
     class Signed(eqx.Module):
         zero: float
