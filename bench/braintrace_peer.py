@@ -15,6 +15,9 @@ with the faster one of those whose gradient is right. Right is what agrees, on a
 layer, with BPTT by braintrace's own tools. This side also does what it always does: it tests
 inputs, losses and gradients for numbers that are not finite.
 
+A third program is the floor for both: the gradient of every timestep's loss through that timestep
+alone, in plain JAX, and the update. It has no trace, no tests, and is wrong beyond one timestep.
+
 braintrace needs an environment of its own, made on first use in .venv-braintrace (or name a Python
 that has it with --peer). Each side runs in a process of its own, and they take turns.
 """
@@ -38,21 +41,57 @@ PACKAGES = ("braintrace==0.2.6", "jax==0.10.2", "brainstate==0.5.4", "braintools
 # The two sides, each in a process of its own ---------------------------------------------------
 
 
-def ours(cell: str, depth: int):
-    """A function that learns from LENGTH timesteps."""
+def _our_network(cell: str, depth: int):
     import equinox as eqx
     import jax
-    import optax
-    from _networks import CELLS, Online
+    from _networks import CELLS
 
     import rtrl
 
-    model = rtrl.SequenceModel(
+    return rtrl.SequenceModel(
         SIZE, OUT, SIZE, depth, lambda size, key: CELLS[cell](size, SIZE, key=key),
         activation=lambda y: y, glu=None, norm=None, encoder=eqx.nn.Identity(),
         key=jax.random.key(0),
     )  # fmt: skip
-    return Online(model, *_data(LENGTH, SIZE), optax.sgd(RATE))
+
+
+def ours(cell: str, depth: int):
+    """A function that learns from LENGTH timesteps."""
+    import optax
+    from _networks import Online
+
+    return Online(_our_network(cell, depth), *_data(LENGTH, SIZE), optax.sgd(RATE))
+
+
+def no_trace(cell: str, depth: int):
+    """A function that takes LENGTH steps down the gradient through one timestep."""
+    import equinox as eqx
+    import jax
+    from _networks import squared_error
+
+    import rtrl
+
+    network = _our_network(cell, depth)
+    params, static = eqx.partition(network, eqx.is_array)
+    start = (rtrl.init_carry(network, rtrl.BPTT()), params)
+
+    @jax.jit
+    def run(start, xs, ys):
+        def step(state, xy):
+            (x, y), (carry, params) = xy, state
+
+            def loss(params):
+                model = eqx.combine(params, static)
+                predictions, after = model(x[None], carry, rule=rtrl.BPTT())
+                return squared_error(predictions[0], y), after
+
+            (value, carry), grads = jax.value_and_grad(loss, has_aux=True)(params)
+            return (carry, jax.tree.map(lambda p, g: p - RATE * g, params, grads)), value
+
+        return jax.lax.scan(step, start, (xs, ys))
+
+    data = _data(LENGTH, SIZE)
+    return lambda: run(start, *data)[1]
 
 
 def _data(length: int, size: int):
@@ -153,13 +192,16 @@ def theirs(cell: str, depth: int, mode: str):
     return run, errors
 
 
+OURS = {"rtrl": ours, "no trace": no_trace}
+
+
 def work(side: str, cell: str, depth: int) -> None:
     """Answer every line on stdin with the seconds that a run took."""
     import jax
 
     errors = None
-    if side == "rtrl":
-        run = ours(cell, depth)
+    if side in OURS:
+        run = OURS[side](cell, depth)
     else:
         run, errors = theirs(cell, depth, side)
     start = time.perf_counter()
@@ -206,7 +248,7 @@ class Worker:
 
 def compare(peer: str, cell: str, depth: int, rounds: int) -> dict[str, Any]:
     """Seconds of every round of both sides, taking turns."""
-    sides = {"rtrl": sys.executable, "single-step": peer, "multi-step": peer}
+    sides = dict.fromkeys(OURS, sys.executable) | {"single-step": peer, "multi-step": peer}
     times: dict[str, list[float]] = {side: [] for side in sides}
     workers, about = {}, {}
     for side, python in sides.items():
