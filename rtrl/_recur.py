@@ -148,13 +148,16 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
         leaves, arrays, trace, partials = residuals
         m = at(leaves, arrays)
         deltas, _ = cotangents  # no error comes back through the carry
-        gradients, after, errors = rule.local(_plain(trace), partials, deltas)
-        deferred = isinstance(trace, Deferred)
-        to_carry = Carry(None, Deferred(eqx.filter(after, eqx.is_inexact_array)))  # type: ignore
+        if isinstance(trace, Deferred):
+            gradients, after, errors = rule.consume(trace.trace, partials, deltas)
+            to_carry = Carry(None, Deferred(eqx.filter(after, eqx.is_inexact_array)))
+        else:
+            gradients, _, errors = rule.local(trace, partials, deltas)
+            to_carry = None
         return (
             _to_leaves(m, *gradients),
             _to_inputs(m, partials.J, errors),
-            to_carry if deferred else None,
+            to_carry,
             None,
             None,
             None,

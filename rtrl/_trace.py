@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
-from rtrl._branch import in_place
+from rtrl._branch import branch, in_place
 from rtrl._modules import Partials
 
 
@@ -54,15 +54,31 @@ def with_trace(
     partials: Partials,
     deltas: Inexact[Array, "K B d N"],
     implementation: Implementation = None,
+    *,
+    consume: bool = False,
 ) -> tuple[Gradients, Trace, Inexact[Array, "K B d N"]]:
-    """The local phase: gradients, the trace after the chunk, and the errors ``e_k``."""
+    """The local phase: gradients, the trace after the chunk, and the errors ``e_k``.
+
+    ``consume``: nothing else reads the trace, so it advances in the memory that it is in.
+    """
     if implementation is None and jax.default_backend() != "gpu":
         implementation = "xla"
     if implementation != "xla":
-        return _with_kernel(trace, partials, deltas, implementation)
+        return _with_kernel(trace, partials, deltas, implementation, consume=consume)
     if deltas.shape[0] == 1:
-        after = in_place(_step, trace, partials)
-        return read(after, deltas[0]), after, deltas
+        after = in_place(_step, trace, partials) if consume else _step(trace, partials)
+        wanted = (deltas != 0).any()
+        if consume and deltas.shape[1] == 1:  # fuses with what is done to the gradient
+            gradients = read(after, deltas[0])
+            return jax.tree.map(lambda g: jnp.where(wanted, g, 0), gradients), after, deltas
+        gradients = branch(
+            wanted,  # no target, no pass over the trace
+            read,
+            lambda trace, errors: jax.tree.map(jnp.zeros_like, jax.eval_shape(read, trace, errors)),
+            after,
+            deltas[0],
+        )
+        return gradients, after, deltas
     errors, boundary = temporal_errors(deltas, partials.D)
     within = without_trace(partials, errors)
     gradients = jax.tree.map(jnp.add, within, read(trace, boundary))
@@ -70,7 +86,12 @@ def with_trace(
 
 
 def _with_kernel(
-    trace: Trace, partials: Partials, deltas: Array, implementation: Implementation
+    trace: Trace,
+    partials: Partials,
+    deltas: Array,
+    implementation: Implementation,
+    *,
+    consume: bool,
 ) -> tuple[Gradients, Trace, Array]:
     """The same, every projection's trace advanced and read in one pass by the fused kernel."""
     from rtrl import kernels  # Pallas takes long to import
@@ -88,7 +109,7 @@ def _with_kernel(
     )
     inputs = (x if d is None else None for x, d in zip(partials.inputs, done, strict=True))
     (weights, modules), after, errors = with_trace(
-        rest, partials._replace(inputs=tuple(inputs)), deltas, "xla"
+        rest, partials._replace(inputs=tuple(inputs)), deltas, "xla", consume=consume
     )
     weights = (w if d is None else d[0] for w, d in zip(weights, done, strict=True))
     advanced = (s if d is None else d[1] for s, d in zip(after.projections, done, strict=True))

@@ -222,6 +222,7 @@ def scan_program(make, chunk):
     jax.clear_caches()
     program = _learner._Advance(_learner._advance_many.donating.function).donating
     text = program.lower(one, chunks, chunk, state).compile().as_text()
+    assert text is not None
     return text, len(jax.tree.leaves(eqx.filter(state, eqx.is_array)))
 
 

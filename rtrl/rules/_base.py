@@ -91,6 +91,12 @@ class LocalRule(Rule):
         on ``deltas``), and the errors to be sent to the layers below.
         """
 
+    def consume(
+        self, trace: Any, partials: Partials, deltas: Inexact[Array, "K B d N"]
+    ) -> tuple[Gradients, Any, Inexact[Array, "K B d N"]]:
+        """What `local` gives, where nothing else reads the trace: its memory may be reused."""
+        return self.local(trace, partials, deltas)
+
     def differentiate(
         self, run: Run, params: PyTree, carry: PyTree, *, once: bool = False
     ) -> tuple[PyTree, Pull]:

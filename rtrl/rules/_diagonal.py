@@ -45,8 +45,18 @@ class DiagonalRule(LocalRule):
     def local(
         self, trace: Trace, partials: Partials, deltas: Array
     ) -> tuple[Gradients, Trace, Array]:
+        return self._local(trace, partials, deltas, consume=False)
+
+    def consume(
+        self, trace: Trace, partials: Partials, deltas: Array
+    ) -> tuple[Gradients, Trace, Array]:
+        return self._local(trace, partials, deltas, consume=True)
+
+    def _local(self, trace, partials, deltas, *, consume: bool) -> tuple[Gradients, Trace, Array]:
         partials = partials._replace(D=self.decay(partials))
-        gradients, trace, errors = _trace.with_trace(trace, partials, deltas, self.implementation)
+        gradients, trace, errors = _trace.with_trace(
+            trace, partials, deltas, self.implementation, consume=consume
+        )
         return gradients, trace, errors if self.errors == "chunk" else deltas
 
     def label(self, chunk: int | None = None) -> str:
