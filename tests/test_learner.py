@@ -226,6 +226,19 @@ def scan_program(make, chunk):
     return text, len(jax.tree.leaves(eqx.filter(state, eqx.is_array)))
 
 
+@pytest.mark.parametrize("batch", [None, 2])
+def test_an_overflowed_trace_without_a_target_is_no_gradient(batch):
+    one, lead = learner(), () if batch is None else (batch,)
+    state = one.init(network("LRU"), batch)
+    overflow = jax.tree.map(lambda a: jnp.full_like(a, jnp.inf), state.carry[0].trace)
+    state = eqx.tree_at(lambda s: s.carry[0].trace, state, overflow)
+    after, out = one.step(state, jnp.ones((*lead, IN)))
+    assert out.skipped == 0 and out.grad_norm == 0
+    assert same(leaves(after.model), leaves(state.model))
+    _, out = one.step(state, jnp.ones((*lead, IN)), jnp.ones((*lead, OUT)))
+    assert out.skipped == 1
+
+
 @pytest.mark.core
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_the_state_is_updated_in_the_memory_it_came_in(chunk):
