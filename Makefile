@@ -23,7 +23,7 @@ $(VENV)/.stamp: pyproject.toml
 	@touch $@
 
 demo: setup  ## learn a real stream online and compare with other methods
-	@$(BIN)/python -m rtrl.demo
+	@$(BIN)/python -m rtrl.cli.demo
 
 # Most of the time goes into compiling hundreds of small programs, each run once: XLA's costliest
 # passes are left out here, and are in for test-full and for all that users run.
@@ -53,7 +53,7 @@ $(GPU_VENV)/.stamp: pyproject.toml
 	@touch $@
 
 verify-gpu-kernels: $(GPU_VENV)/.stamp  ## compile the GPU kernel, without a GPU, for three generations
-	@$(GPU_VENV)/bin/python tests/verify_gpu_kernels.py --output $(GPU_OUTPUT)
+	@$(GPU_VENV)/bin/python tests/kernels/verify_gpu_kernels.py --output $(GPU_OUTPUT)
 
 bench: setup  ## time and memory against BPTT and other libraries, on two quiet cores (20 minutes)
 	@$(BIN)/python bench/floor.py

@@ -19,8 +19,7 @@ from _row import Row
 from _timing import alternate, digits, faster, ratios, summary
 
 import rtrl
-from rtrl import _trace
-from rtrl._modules import Partials
+from rtrl.engine import Partials, Trace, advance_once
 from rtrl.tasks import copying, copying_loss
 
 
@@ -32,8 +31,8 @@ def bandwidth(quick: bool) -> Iterator[Row]:
     partials = Partials(
         parameter[:, :, None], (parameter,), {}, (jnp.ones((1, 1, n)),), (), None
     )  # fmt: skip
-    step = jax.jit(_trace._step, donate_argnums=0)
-    trace = [_trace.Trace((jax.lax.complex(parts[0], parts[1]),), {})]
+    step = jax.jit(advance_once, donate_argnums=0)
+    trace = [Trace((jax.lax.complex(parts[0], parts[1]),), {})]
     source, target = np.ones((n, n), np.complex64), np.zeros((n, n), np.complex64)
 
     def update():

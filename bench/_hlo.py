@@ -1,7 +1,7 @@
 """What a compiled program does, read off its optimized HLO: multiply-adds, buffers, aliases.
 
 Counts every instruction as often as it runs: the body of a loop as often as its known trip count
-says, that of a loop without one once (as `rtrl._branch.in_place` makes them), a conditional as its
+says, that of a loop without one once (as `in_place` of the engine makes them), a conditional as its
 costliest branch.
 """
 

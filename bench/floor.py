@@ -32,14 +32,13 @@ def single_steps(cell: str, depth: int) -> dict[str, Any]:
     from _hlo import Program
     from _networks import Online, noise, stack
 
-    from rtrl import _inputs
-    from rtrl._carry import is_carry
-    from rtrl._learner import _advance_many
+    from rtrl.engine import is_carry
+    from rtrl.learners import advance_many, prepare
 
     model, (xs, ys) = stack(cell, depth), noise(LENGTH, None)
     one = Online(model, xs, ys, optax.adam(1e-3))
-    data = _inputs.prepare(model, xs, ys, None, None, None)
-    compiled = _advance_many.donating.lower(one.learner, data, 1, one.state).compile()
+    data = prepare(model, xs, ys, None, None, None)
+    compiled = advance_many.donating.lower(one.learner, data, 1, one.state).compile()
     program = Program(str(compiled.as_text()))
     carries = jax.tree.leaves(one.state.carry, is_leaf=is_carry)
     traces = [a for c in carries for a in jax.tree.leaves(c.trace.projections)]
@@ -79,7 +78,7 @@ def chunks(cell: str) -> dict[str, Any]:
     from _networks import Gradient, noise, stack
 
     import rtrl
-    from rtrl._modules import Modules
+    from rtrl.engine import Modules
 
     model, (xs, ys) = stack(cell), noise(LENGTH, None)
     counts = {}

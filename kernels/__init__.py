@@ -1,4 +1,4 @@
-"""Kernels that fuse the trace update, its use and its write-back into one pass."""
+"""How is the trace updated on a GPU? Kernels that advance, read and write it back in one pass."""
 
 from rtrl.kernels._api import diagonal_trace as diagonal_trace
 from rtrl.kernels._api import kernel_pays as kernel_pays

@@ -1,16 +1,20 @@
 """`diagonal_trace`: checks, the choice of an implementation, and the batching rule."""
 
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
-from rtrl._trace import Implementation
-from rtrl._validate import require
 from rtrl.kernels import _backend, _device, _tiles
 from rtrl.kernels._diagonal_trace import launch
 from rtrl.kernels._reference import xla
+from rtrl.validate import require
+
+#: How a trace advances: by XLA, by the kernel, by the kernel interpreted (slowly, on any device),
+#: or, ``None``, by the kernel where it works and pays, else by XLA.
+Implementation = Literal["xla", "pallas", "pallas_interpret"] | None
 
 LARGEST = 2**31 - 1  # real numbers in an array: the kernel's offsets have 32 bits
 

@@ -1,4 +1,4 @@
-"""Tasks to learn online: NumPy arrays out, time leading, seeded, floors in the docstrings."""
+"""What is there to learn? NumPy arrays out, time leading, seeded, floors in the docstrings."""
 
 from rtrl.tasks import baselines as baselines
 from rtrl.tasks._adding import adding as adding
@@ -7,6 +7,7 @@ from rtrl.tasks._copying import copying_loss as copying_loss
 from rtrl.tasks._csv_columns import Problem as Problem
 from rtrl.tasks._csv_stream import CsvStream as CsvStream
 from rtrl.tasks._csv_stream import csv as csv
+from rtrl.tasks._csv_stream import open_lines as open_lines
 from rtrl.tasks._data import Sequences as Sequences
 from rtrl.tasks._data import Stream as Stream
 from rtrl.tasks._data import endless as endless

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from rtrl._validate import require
 from rtrl.tasks import _csv_lines
 from rtrl.tasks._csv_lines import Record
+from rtrl.validate import require
 
 TIME_NAMES = ("time", "timestamp", "date", "datetime")
 

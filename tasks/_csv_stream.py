@@ -11,7 +11,6 @@ from typing import Self
 import numpy as np
 from jaxtyping import Float64
 
-from rtrl._validate import require
 from rtrl.tasks import _csv_lines
 from rtrl.tasks._csv_columns import (
     Column,
@@ -22,6 +21,7 @@ from rtrl.tasks._csv_columns import (
 )
 from rtrl.tasks._csv_lines import Lines, Record, Records
 from rtrl.tasks._data import Stream, check_count
+from rtrl.validate import require
 
 HEAD = 100  # rows in which a header and a good row are looked for
 KEPT_PROBLEMS = 10_000
@@ -89,7 +89,7 @@ def csv(
     one = separator is None or (isinstance(separator, str) and len(separator) == 1)
     require(one and separator not in ('"', "\n", "\r"), "separator", "one character", separator)
     require(decimal in (None, ".", ","), "decimal", "'.' or ','", decimal)
-    text, close = _open(source)
+    text, close = open_lines(source)
     try:
         lines = Lines(text)
         comment = _csv_lines.skip_comments(lines)
@@ -228,7 +228,7 @@ def _head(
     return names, pending, []
 
 
-def _open(source: str | Path | Iterable[str]) -> tuple[Iterable[str], Callable[[], None]]:
+def open_lines(source: str | Path | Iterable[str]) -> tuple[Iterable[str], Callable[[], None]]:
     """The lines of a source, and what closes it if it was opened here."""
     if isinstance(source, str) and source == "-":
         if isinstance(sys.stdin, io.TextIOWrapper):

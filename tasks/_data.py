@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32
 from numpy.typing import ArrayLike
 
-from rtrl._validate import require
+from rtrl.validate import require
 
 
 class Sequences(NamedTuple):

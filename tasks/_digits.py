@@ -2,9 +2,9 @@ from typing import Literal
 
 import numpy as np
 
-from rtrl._validate import require
 from rtrl.tasks._data import as_generator
 from rtrl.tasks._examples import Split, equal_length
+from rtrl.validate import require
 
 
 def digits(

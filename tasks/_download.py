@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-from rtrl._validate import require
+from rtrl.validate import require
 
 
 class Remote(NamedTuple):

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Int32
 from numpy.typing import ArrayLike
 
-from rtrl._validate import require
 from rtrl.tasks._data import Sequences, as_generator, check_count
+from rtrl.validate import require
 
 
 @dataclass(frozen=True, eq=False)

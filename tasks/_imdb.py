@@ -3,10 +3,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rtrl._validate import require
 from rtrl.tasks._data import check_count
 from rtrl.tasks._download import Remote, fetch
 from rtrl.tasks._examples import Examples, Split, unequal_lengths
+from rtrl.validate import require
 
 REMOTE = Remote(
     "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",

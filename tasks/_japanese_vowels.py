@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rtrl._validate import require
 from rtrl.tasks._examples import Examples, Split, unequal_lengths
+from rtrl.validate import require
 
 
 def japanese_vowels(data_dir: str | Path | None = None) -> Split:

@@ -3,8 +3,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rtrl._validate import require
 from rtrl.tasks._data import Sequences, as_generator, check_count, scored, time_and_batch
+from rtrl.validate import require
 
 
 def lag_regression(

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rtrl._validate import require
 from rtrl.tasks._data import as_generator, check_count
 from rtrl.tasks._examples import Examples, Split, unequal_lengths
+from rtrl.validate import require
 
 OPERATORS = ("[MIN", "[MAX", "[MED", "[SM")
 SYMBOLS = (*"0123456789", *OPERATORS, "X")  # the token of a symbol is its place here, plus 1

@@ -1,7 +1,7 @@
 import numpy as np
 
-from rtrl._validate import require
 from rtrl.tasks._data import Stream, as_generator, check_count, forecast
+from rtrl.validate import require
 
 STEPS = 10  # integration steps in one timestep
 TRANSIENT = 1000  # timesteps thrown away

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rtrl._validate import require
 from rtrl.tasks._download import Remote, fetch
 from rtrl.tasks._examples import Examples, Split, equal_length
+from rtrl.validate import require
 
 REMOTE = Remote(
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",

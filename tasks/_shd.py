@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from rtrl._validate import require
 from rtrl.tasks._download import Remote, fetch
 from rtrl.tasks._examples import Examples, Split
+from rtrl.validate import require
 
 REMOTES = tuple(
     Remote(f"https://zenkelab.org/datasets/shd_{part}.h5.zip", "md5:" + digest)

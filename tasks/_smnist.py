@@ -3,10 +3,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rtrl._validate import require
 from rtrl.tasks._data import as_generator
 from rtrl.tasks._download import Remote, fetch
 from rtrl.tasks._examples import Split, equal_length
+from rtrl.validate import require
 
 _FOLDER = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 REMOTES = tuple(

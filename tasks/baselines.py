@@ -18,8 +18,8 @@ from jaxtyping import Float32
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 
-from rtrl._validate import require
 from rtrl.tasks._data import as_generator, check_count, scalar_series
+from rtrl.validate import require
 
 WARMUP = 500  # samples that set the scale of the inputs
 

@@ -1,7 +1,11 @@
-"""Recurrent cells. A new cell is a new file and a line here."""
+"""What is a neuron? Recurrent cells: a new one is a new file and a line here."""
 
 from rtrl.cells import _surrogate as surrogate  # noqa: F401
 from rtrl.cells._base import Cell as Cell
+from rtrl.cells._base import as_tuple as as_tuple
+from rtrl.cells._base import cells_of as cells_of
+from rtrl.cells._base import is_cell as is_cell
+from rtrl.cells._base import is_dense as is_dense
 from rtrl.cells._block_diagonal import BlockDiagonal as BlockDiagonal
 from rtrl.cells._complex_diagonal import ComplexDiagonal as ComplexDiagonal
 from rtrl.cells._dense_rnn import GRU as GRU

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from rtrl._validate import require
 from rtrl.cells._base import Cell
 from rtrl.cells._initial import check_sizes, chrono, connections, dense_weight, weight
+from rtrl.validate import require
 
 
 class LinearRNN(Cell):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from rtrl._validate import require
+from rtrl.validate import require
 
 
 def check_sizes(in_size: int, hidden_size: int) -> None:

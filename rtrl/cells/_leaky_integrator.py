@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from rtrl._validate import require
 from rtrl.cells._base import Cell
+from rtrl.validate import require
 
 
 class LeakyIntegrator(Cell):

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from rtrl._validate import require
 from rtrl.cells import _surrogate
 from rtrl.cells._base import Cell
 from rtrl.cells._initial import dense_weight, log_uniform, weight
+from rtrl.validate import require
 
 Reset = Literal["subtract", "zero"]
 

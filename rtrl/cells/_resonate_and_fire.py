@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from rtrl._validate import require
 from rtrl.cells import _surrogate
 from rtrl.cells._base import Cell
 from rtrl.cells._initial import log_uniform, weight
 from rtrl.cells._lif import Reset, check_spiking
+from rtrl.validate import require
 
 
 class ResonateAndFire(Cell):

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from rtrl._validate import require
 from rtrl.cells._base import Cell
 from rtrl.cells._initial import weight
+from rtrl.validate import require
 
 SHARPNESS = 8.0  # the paper's c
 

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
-from rtrl._validate import require
 from rtrl.cells._base import Cell
 from rtrl.cells._initial import hold, log_uniform, weight
 from rtrl.cells._lru import complex_weight
+from rtrl.validate import require
 
 
 class SignedGate(Cell):

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from rtrl._validate import require
 from rtrl.cells._base import Cell
 from rtrl.cells._initial import check_sizes, dense_weight, hold, log_uniform, weight
+from rtrl.validate import require
 
 
 class ConstGate(Cell):

@@ -1,4 +1,4 @@
-"""The command line ``rtrl``. Nothing here is imported by ``import rtrl``."""
+"""What does a person type? The command line ``rtrl``; nothing here is loaded by ``import rtrl``."""
 
 import sys
 

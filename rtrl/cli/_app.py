@@ -108,10 +108,10 @@ def train(
     saves and ends; --resume goes on, bit for bit. The folder --out gets state.rtrl, result.json
     and curve.png.
     """
-    from rtrl.cli import _train
+    from rtrl.cli._experiment import command
 
     setup = _setup(locals())
-    _train.command(setup, settings, out, resume, tensorboard, steps, epochs, _command())
+    command(setup, settings, out, resume, tensorboard, steps, epochs, _command())
 
 
 @app.command()
@@ -154,12 +154,10 @@ def compare(
     same optimizer: adam, unless all can use kalman (not BPTT, and no chunks). --resume does what is
     missing.
     """
-    from rtrl.cli import _train
+    from rtrl.cli._experiment import command
 
     setup = _setup({**locals(), "rule": None, "chunk": None})
-    _train.command(
-        setup, settings, out, resume, tensorboard, steps, epochs, _command(), (rules, chunks)
-    )
+    command(setup, settings, out, resume, tensorboard, steps, epochs, _command(), (rules, chunks))
 
 
 @app.command()

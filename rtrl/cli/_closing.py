@@ -1,19 +1,16 @@
 """What a run leaves behind: the closing table, ``result.json`` and ``curve.png``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rtrl.cli import _report
 from rtrl.cli._data import Data, floors
-from rtrl.cli._learn import RECENT, WINDOW, Run
+from rtrl.cli._learn import RECENT, WINDOW, Done, Run
 from rtrl.cli._picture import SHOWN, Line, draw
 from rtrl.cli._score import Score
 from rtrl.cli._setup import Setup, as_dict, label
-
-if TYPE_CHECKING:
-    from rtrl.cli._train import Done
 
 UNIT = {"stream": "timesteps", "sequences": "batches", "labelled": "batches"}
 STEP = {"stream": "timestep", "sequences": "batch", "labelled": "epoch"}
@@ -122,7 +119,7 @@ def close_stream(
     )  # fmt: skip
 
 
-def _speed(done: "Done", unit: str) -> str:
+def _speed(done: Done, unit: str) -> str:
     speed = done.figures["steps_per_second"]
     return f"{speed:,.0f} {unit}/s" if speed == speed else ""
 
@@ -136,7 +133,7 @@ def _settled(history: list[dict[str, float]], horizon: int) -> list[dict[str, fl
     return [r for r in history if r["step"] > horizon + WINDOW // 5]
 
 
-def curve(data: Data, done: "Done", name: str) -> Line:
+def curve(data: Data, done: Done, name: str) -> Line:
     """The figure of a run over its steps, smoothed where it is noisy."""
     rows, metric = done.run.history, data.metric
     final = done.figures[metric]
@@ -151,7 +148,7 @@ def curve(data: Data, done: "Done", name: str) -> Line:
     return Line(name, np.arange(span, span + len(smooth)), smooth, final)
 
 
-def _forecast(data: Data, done: "Done") -> tuple[np.ndarray, np.ndarray, np.ndarray, str, str]:
+def _forecast(data: Data, done: Done) -> tuple[np.ndarray, np.ndarray, np.ndarray, str, str]:
     """The last timesteps of a stream: when, truth, prediction, and the names of both."""
     run: Run = done.run
     last = slice(max(0, run.done - SHOWN), run.done)

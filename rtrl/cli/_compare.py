@@ -7,10 +7,11 @@ from typing import Any
 from rtrl.cli import _report, _state
 from rtrl.cli._data import Data
 from rtrl.cli._errors import refuse
+from rtrl.cli._learn import Done
 from rtrl.cli._names import find_rule, rule_name
 from rtrl.cli._setup import Setup, complete, label
 from rtrl.cli._signals import Stop
-from rtrl.cli._train import Done, resume, run_length, train
+from rtrl.cli._train import resume, run_length, train
 
 
 def variants(setup: Setup, data: Data, rules: str | None, chunks: str | None) -> list[Setup]:

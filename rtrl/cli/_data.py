@@ -11,7 +11,8 @@ import optax
 
 from rtrl.cli._errors import UsageError, refuse
 from rtrl.cli._names import find_task, is_file
-from rtrl.tasks import Sequences, Stream, Task, baselines, copying_loss
+from rtrl.streams.evaluate import NRMSE
+from rtrl.tasks import Sequences, Stream, Task, baselines, copying_loss, csv
 
 PROBE = 256  # sequences that are looked at to learn a task's sizes
 TOKENS = 256  # of an embedding, where timesteps are tokens
@@ -114,8 +115,6 @@ def _stream(task: Task, stream: Stream, horizon: int, targets: tuple[str, ...]) 
 
 
 def _file(task: Task, path: str, target: list[str] | None, settings: dict[str, Any]) -> Data:
-    from rtrl.tasks import csv
-
     if path == "-":
         raise UsageError("TASK: standard input is for `rtrl stream -`; give a file here.")
     if not target:
@@ -216,8 +215,6 @@ PUBLISHED: dict[str, dict[str, float]] = {
 
 def nrmse(predictions: np.ndarray, targets: np.ndarray) -> float:
     """Over the timesteps where both are there; NaN where nothing is, or the target is constant."""
-    from rtrl.evaluate import NRMSE
-
     known = np.isfinite(predictions).all(1) & np.isfinite(targets).all(1)
     if not known.any():
         return float("nan")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -141,3 +141,12 @@ def test_accuracy(model: Any, examples: Examples) -> float:
 def _predict(model: Any, xs: jax.Array) -> jax.Array:
     rule = rtrl.BPTT()  # no trace: it only predicts
     return model(xs, rtrl.init_carry(model, rule, xs.shape[1]), rule=rule)[0]
+
+
+class Done(NamedTuple):
+    """A run that has ended, or was stopped."""
+
+    setup: Setup
+    run: Run
+    figures: dict[str, float]
+    finished: bool

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from rtrl.evaluate import NRMSE
+from rtrl.streams.evaluate import NRMSE
 
 POINTS = 1000  # of the history, which is thinned to half when it has more
 

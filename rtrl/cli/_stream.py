@@ -16,10 +16,10 @@ import numpy as np
 import rtrl
 from rtrl.cli import _state
 from rtrl.cli._closing import close_stream
-from rtrl.cli._data import squared_error
+from rtrl.cli._data import Data, squared_error
 from rtrl.cli._errors import UsageError
 from rtrl.cli._learn import WINDOW
-from rtrl.cli._progress import progress
+from rtrl.cli._progress import error_console, progress
 from rtrl.cli._report import note
 from rtrl.cli._score import Score
 from rtrl.cli._setup import (
@@ -34,7 +34,7 @@ from rtrl.cli._setup import (
 )
 from rtrl.cli._signals import Stop
 from rtrl.cli._train import SAVE_SECONDS
-from rtrl.tasks import CsvStream, Problem, Stream, _csv_stream, csv, summary
+from rtrl.tasks import CsvStream, Problem, Stream, csv, open_lines, summary
 
 
 class Rows:
@@ -56,8 +56,6 @@ def stream(
     given: Setup, folder: Path, *, go_on: bool, replay: bool, steps: int | None, command: str
 ) -> None:
     """Predict and learn until the rows end, ``steps`` are done or a signal comes; then save."""
-    from rtrl.cli._progress import error_console
-
     path, console = folder / _state.STATE, error_console()
     with Stop() as stop, np.errstate(all="ignore"):
         about = _about(path, given) if go_on else None
@@ -157,8 +155,6 @@ def _live(score: Score) -> str:
 
 def complete_for(setup: Setup, source: CsvStream) -> Setup:
     """Fill in the defaults for the columns of a file."""
-    from rtrl.cli._data import Data
-
     if source.in_size == 0:
         raise UsageError("--target: there is no other column to predict it from at horizon 0.")
     task = next(task for task in summary() if task.name == "csv")
@@ -200,7 +196,7 @@ def _go_on(about: dict[str, Any], settings: dict[str, Any]) -> CsvStream:
 
     columns, line = about["columns"], io.StringIO()
     text.writer(line, delimiter=columns["separator"]).writerow(columns["names"])
-    lines, _ = _csv_stream._open("-")
+    lines, _ = open_lines("-")
     settings |= {"inputs": columns["inputs"], "separator": columns["separator"], "header": True}
     known = itertools.chain([line.getvalue()], lines)
     stream = _read(known, columns["targets"], on_problem=report, **settings)

@@ -1,6 +1,7 @@
 """``rtrl tasks``: what there is to learn."""
 
 from rtrl.cli._names import ALIASES, find_task
+from rtrl.cli._progress import output_console
 from rtrl.tasks import summary
 
 KINDS = {
@@ -13,8 +14,6 @@ KINDS = {
 def list_tasks(name: str | None) -> None:
     """Print all tasks, or all of one."""
     from rich.table import Table
-
-    from rtrl.cli._progress import output_console
 
     console = output_console()
     if name is not None:

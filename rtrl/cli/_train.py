@@ -2,22 +2,23 @@
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
 import numpy as np
 
+import rtrl
 from rtrl.cli import _report, _state
-from rtrl.cli._closing import UNIT, close_runs
+from rtrl.cli._closing import UNIT
 from rtrl.cli._data import Data, nrmse
 from rtrl.cli._errors import UsageError
-from rtrl.cli._learn import LEARN, RECENT, WINDOW, Run
+from rtrl.cli._learn import LEARN, RECENT, WINDOW, Done, Run
 from rtrl.cli._progress import progress
 from rtrl.cli._setup import (
     Setup,
     as_dict,
     build_learner,
     build_model,
-    complete,
     label,
     naming_rule,
     same_run,
@@ -27,15 +28,6 @@ from rtrl.cli._signals import Stop
 SAVE_SECONDS = 60.0
 BATCHES = 500  # of a task of fresh sequences
 EPOCHS = 10
-
-
-class Done(NamedTuple):
-    """A run that has ended, or was stopped."""
-
-    setup: Setup
-    run: Run
-    figures: dict[str, float]
-    finished: bool
 
 
 def run_length(data: Data, setup: Setup, steps: int | None, epochs: int | None) -> int:
@@ -59,10 +51,6 @@ def run_length(data: Data, setup: Setup, steps: int | None, epochs: int | None) 
 
 def begin(setup: Setup, data: Data) -> tuple[Any, Any]:
     """A learner and its first state."""
-    import jax
-
-    import rtrl
-
     model = build_model(setup, data.in_size, data.out_size)
     key = jax.random.fold_in(jax.random.key(setup.seed or 0), 1)
     with naming_rule(setup):
@@ -167,57 +155,3 @@ def result(data: Data, run: Run) -> dict[str, float]:
         "nrmse": nrmse(predictions[half:], ys[half:]),
         "mae": float(errors.mean()) if errors.size else float("nan"),
     }
-
-
-def command(
-    given: Setup,
-    settings: list[str] | None,
-    out: Path | None,
-    go_on: bool,
-    tensorboard: bool,
-    steps: int | None,
-    epochs: int | None,
-    line: str,
-    variants: tuple[str | None, str | None] | None = None,
-) -> None:
-    """``rtrl train``, or with rules and chunks ``rtrl compare``, from options to the picture."""
-    from rtrl.cli import _compare
-    from rtrl.cli._data import load
-    from rtrl.cli._progress import error_console, output_console
-
-    console = error_console()
-    folder = _state.folder(out, given.task)
-    path, about = folder / _state.STATE, None
-    setup = given
-    if variants is None and go_on:
-        setup, about = resume(path, given)
-    batch = setup.batch or 16
-    data = load(
-        setup.task, horizon=setup.horizon, target=setup.target, batch=batch,
-        settings=setup.settings,
-    )  # fmt: skip
-    with Stop() as stop, np.errstate(all="ignore"):
-        if variants is not None:
-            setups = _compare.variants(setup, data, *variants)
-            done = _compare.compare(
-                setups, data, steps, epochs, folder, go_on=go_on, stop=stop, console=console,
-                tensorboard=tensorboard,
-            )  # fmt: skip
-        else:
-            setup = complete(setup, data)
-            length = run_length(data, setup, steps, epochs)
-            scalars = _report.Scalars(folder if tensorboard else None)
-            if about is None and (previous := _state.keep_previous(path)):
-                _report.note(f"rtrl: the state of an earlier run is now {previous}")
-            try:
-                done = [train(setup, data, length, folder, about=about, stop=stop,
-                              console=console, scalars=scalars)]  # fmt: skip
-            finally:
-                scalars.close()
-    close_runs(output_console(), line, data, done, folder,
-               Path(given.task).name)  # fmt: skip
-    if stop.requested:
-        console.print(
-            f"Stopped; the state is in {folder}. To go on: the same command with --resume",
-            soft_wrap=True,
-        )

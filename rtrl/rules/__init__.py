@@ -1,6 +1,8 @@
-"""Learning rules. A new rule is a new file, a line here, and a row in `examples`."""
+"""How does credit reach a parameter? Learning rules: a new one is a file, a line here, and a row in
+`examples`.
+"""
 
-from rtrl.rules._base import Rule as Rule
+from rtrl.engine import Rule as Rule
 from rtrl.rules._bptt import BPTT as BPTT
 from rtrl.rules._eprop import EProp as EProp
 from rtrl.rules._exact import ExactRTRL as ExactRTRL

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from rtrl.rules._base import Rule
+from rtrl.engine import Rule
 
 
 class BPTT(Rule):

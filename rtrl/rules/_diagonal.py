@@ -1,17 +1,20 @@
 """What rules with a trace of one number per parameter share."""
 
 import abc
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rtrl import _trace
-from rtrl._modules import Modules, Partials
-from rtrl._trace import Gradients, Implementation, Trace
-from rtrl._validate import require
-from rtrl.rules._base import ErrorPath, LocalRule, check_errors
+from rtrl.engine import Gradients, LocalRule, Modules, Partials, Trace, structure, with_trace
+from rtrl.validate import require
+
+ErrorPath = Literal["chunk", "timestep"]
+
+
+def check_errors(errors: str) -> None:
+    require(errors in ("chunk", "timestep"), "errors", "'chunk' or 'timestep'", errors)
 
 
 class DiagonalRule(LocalRule):
@@ -25,7 +28,7 @@ class DiagonalRule(LocalRule):
     """
 
     errors: ErrorPath = "chunk"
-    implementation: Implementation = eqx.field(default=None, kw_only=True, static=True)
+    implementation: str | None = eqx.field(default=None, kw_only=True, static=True)
 
     trace_type: ClassVar[type] = Trace
 
@@ -54,7 +57,7 @@ class DiagonalRule(LocalRule):
 
     def _local(self, trace, partials, deltas, *, consume: bool) -> tuple[Gradients, Trace, Array]:
         partials = partials._replace(D=self.decay(partials))
-        gradients, trace, errors = _trace.with_trace(
+        gradients, trace, errors = with_trace(
             trace, partials, deltas, self.implementation, consume=consume
         )
         return gradients, trace, errors if self.errors == "chunk" else deltas
@@ -74,5 +77,5 @@ class DiagonalRule(LocalRule):
         weights = (*modules.weights(), *modules.recurrent())
         return Trace(
             tuple(None if w is None else zeros(w.shape[1]) for w in weights),
-            {modules.names[i]: zeros() for i in modules.module_leaves},
+            {modules.names[i]: zeros() for i in structure(modules).module_leaves},
         )

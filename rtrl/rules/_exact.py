@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from rtrl._carry import Carry, is_carry
-from rtrl.rules._base import Pull, Rule, Run
+from rtrl.engine import Carry, Pull, Rule, Run, is_carry
 
 
 class ExactRTRL(Rule):

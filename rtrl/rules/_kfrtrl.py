@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, UInt32
 
-from rtrl._modules import Modules, Partials
-from rtrl._trace import Gradients
-from rtrl.cells._base import Cell
+from rtrl.cells import Cell
+from rtrl.engine import Gradients, Modules, Partials, structure
 from rtrl.rules._random import balance, check_seed, next_keys, norm, sample_keys
 from rtrl.rules._stepwise import StepwiseRule, distinct_inputs, forward, per_projection
 
@@ -89,7 +88,7 @@ class KFRTRL(StepwiseRule):
             jnp.zeros((*batch, N), real) if m.recurrent() else None,
             jnp.zeros(batch, real),
             tuple(None if w is None else matrix() for w in weights),
-            {m.names[i]: matrix() for i in m.module_leaves},
+            {m.names[i]: matrix() for i in structure(m).module_leaves},
             sample_keys(self.seed, batch_size),
         )
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree, UInt32
 
-from rtrl._validate import require
+from rtrl.validate import require
 
 
 def check_seed(seed: int) -> None:

@@ -2,8 +2,8 @@
 
 from jaxtyping import Array
 
-from rtrl._modules import Partials
-from rtrl.cells._base import Cell, is_dense
+from rtrl.cells import Cell, is_dense
+from rtrl.engine import Partials
 from rtrl.rules._diagonal import DiagonalRule
 
 
@@ -37,7 +37,8 @@ class RTRL(DiagonalRule):
     def decay(self, partials: Partials) -> Array:
         return partials.D
 
-    def misfit(self, cell: Cell) -> str | None:
+    @classmethod
+    def misfit(cls, cell: Cell) -> str | None:
         if not is_dense(cell):
             return None
         return "its modules see each other, and a trace of one number per parameter can't be exact"

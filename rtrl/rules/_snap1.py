@@ -2,7 +2,7 @@
 
 from jaxtyping import Array
 
-from rtrl._modules import Partials
+from rtrl.engine import Partials
 from rtrl.rules._diagonal import DiagonalRule
 
 

@@ -6,11 +6,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact
 
-from rtrl._modules import Modules, Partials
-from rtrl._trace import Gradients
-from rtrl._validate import require
-from rtrl.cells._base import Cell
+from rtrl.cells import Cell
+from rtrl.engine import Gradients, Modules, Partials, structure
 from rtrl.rules._stepwise import StepwiseRule, forward
+from rtrl.validate import require
 
 
 class Sensitivity(eqx.Module):
@@ -78,7 +77,7 @@ class SnApN(StepwiseRule):
         weights = (*m.weights(), *m.recurrent())
         return Sensitivity(
             tuple(None if w is None else zeros(w.shape[1]) for w in weights),
-            {m.names[i]: zeros() for i in m.module_leaves},
+            {m.names[i]: zeros() for i in structure(m).module_leaves},
             jnp.broadcast_to(reachable(m.recurrent(), N, self.n - 1), (*batch, N, N)),
         )
 

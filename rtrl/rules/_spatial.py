@@ -4,9 +4,7 @@ from typing import ClassVar
 
 from jaxtyping import Array
 
-from rtrl._modules import Partials
-from rtrl._trace import Gradients, without_trace
-from rtrl.rules._base import LocalRule
+from rtrl.engine import Gradients, LocalRule, Partials, without_trace
 
 
 class Spatial(LocalRule):

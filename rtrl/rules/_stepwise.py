@@ -13,9 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from rtrl._modules import Partials
-from rtrl._trace import Gradients, apply_transposed
-from rtrl.rules._base import LocalRule
+from rtrl.engine import Gradients, LocalRule, Partials, apply_transposed
 
 
 class StepwiseRule(LocalRule):

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from rtrl._modules import Modules, Partials
-from rtrl._trace import Gradients, without_trace
-from rtrl._validate import require
-from rtrl.cells._base import Cell
+from rtrl.cells import Cell
+from rtrl.engine import Gradients, Modules, Partials, structure, without_trace
 from rtrl.rules._stepwise import StepwiseRule, backward, distinct_inputs, per_projection
+from rtrl.validate import require
 
 
 class Window(eqx.Module):
@@ -86,7 +85,7 @@ class TBPTT(StepwiseRule):
         return Window(
             zeros(d, d, N),
             tuple(zeros(d, N) for _ in (*m.weights(), *m.recurrent())),
-            {m.names[i]: zeros(d, N) for i in m.module_leaves},
+            {m.names[i]: zeros(d, N) for i in structure(m).module_leaves},
             None if size is None else jnp.zeros((*lead, size), real),
             jnp.zeros((*lead, N), real) if dense else None,
             zeros(d, N) if dense else None,

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, UInt32
 
-from rtrl._modules import Modules, Partials
-from rtrl._trace import Gradients
-from rtrl.cells._base import Cell
+from rtrl.cells import Cell
+from rtrl.engine import Gradients, Modules, Partials, structure
 from rtrl.rules._random import balance, check_seed, next_keys, norm, sample_keys
 from rtrl.rules._stepwise import StepwiseRule, forward
 
@@ -76,7 +75,7 @@ class UORO(StepwiseRule):
         return RankOne(
             zeros(d, N),
             tuple(None if w is None else zeros(N, w.shape[1]) for w in weights),
-            {m.names[i]: zeros(N) for i in m.module_leaves},
+            {m.names[i]: zeros(N) for i in structure(m).module_leaves},
             sample_keys(self.seed, batch_size),
         )
 

@@ -1,0 +1,34 @@
+"""How do traces, errors and gradients move?
+
+A learning step has three phases (`chunk_gradient`): the network runs forward, `recur` advancing
+every cell; the loss's error travels back through the layers; each layer combines its own trace with
+its own error, as its `Rule` says. Cells are taken apart by `Modules`, and what the engine may rely
+on is read off their code by `structure`.
+"""
+
+from rtrl.engine._carry import Carry as Carry
+from rtrl.engine._carry import is_carry as is_carry
+from rtrl.engine._chunk import ChunkResult as ChunkResult
+from rtrl.engine._chunk import Loss as Loss
+from rtrl.engine._chunk import chunk_gradient as chunk_gradient
+from rtrl.engine._chunk import over_chunks as over_chunks
+from rtrl.engine._contract import check_cell as check_cell
+from rtrl.engine._data import Chunk as Chunk
+from rtrl.engine._init_carry import init_carry as init_carry
+from rtrl.engine._matrices import apply_transposed as apply_transposed
+from rtrl.engine._modules import Modules as Modules
+from rtrl.engine._partials import Partials as Partials
+from rtrl.engine._recur import recur as recur
+from rtrl.engine._rule import LocalRule as LocalRule
+from rtrl.engine._rule import Pull as Pull
+from rtrl.engine._rule import Rule as Rule
+from rtrl.engine._rule import Run as Run
+from rtrl.engine._rule import check_rule as check_rule
+from rtrl.engine._structure import structure as structure
+from rtrl.engine._trace import Gradients as Gradients
+from rtrl.engine._trace import Trace as Trace
+from rtrl.engine._trace import advance_once as advance_once
+from rtrl.engine._trace import with_trace as with_trace
+from rtrl.engine._trace import without_trace as without_trace
+from rtrl.engine._xla import branch as branch
+from rtrl.engine._xla import global_norm as global_norm

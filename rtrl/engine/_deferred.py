@@ -1,0 +1,54 @@
+"""A trace that advances in the backward pass, so that one pass over it gives the gradient too."""
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, PyTree
+
+from rtrl.engine._carry import Carry, is_carry
+
+
+class Deferred(eqx.Module):
+    """A trace that advances in the backward pass: its derivative is the trace after the chunk.
+
+    The engine's own device, so that one pass over a trace both advances it and reads the gradient
+    off it, which needs an error that the forward pass does not know yet.
+
+    Attributes:
+        trace: the trace before the chunk.
+        spent: whether a recurrence has taken it, so that the next can't.
+    """
+
+    trace: PyTree[Array]
+    spent: bool = eqx.field(static=True, default=False)
+
+    def to_come(self, after: PyTree[Array]) -> "Deferred":
+        """What takes its place after the forward pass: what has no derivative has advanced."""
+        waiting, _ = eqx.partition(self.trace, eqx.is_inexact_array)
+        _, advanced = eqx.partition(after, eqx.is_inexact_array)
+        return Deferred(eqx.combine(waiting, advanced), spent=True)
+
+
+def defer(carry: PyTree[Carry]) -> tuple[PyTree, PyTree]:
+    """Make the traces `Deferred`; split them from the rest, for `eqx.combine` to join."""
+    deferred = jax.tree.map(lambda c: Carry(c.state, Deferred(c.trace)), carry, is_leaf=is_carry)
+    traces = jax.tree.map(
+        lambda c: Carry(
+            jax.tree.map(lambda _: False, c.state),
+            jax.tree.map(eqx.is_inexact_array, c.trace),
+        ),
+        deferred,
+        is_leaf=is_carry,
+    )
+    return eqx.partition(deferred, traces)
+
+
+def settle(after: PyTree[Carry], traces: PyTree) -> PyTree[Carry]:
+    """The carry after a chunk from what the forward and the backward pass gave."""
+
+    def join(c: Carry, derivative: Carry) -> Carry:
+        if not c.trace.spent:  # a cell that was not run
+            return Carry(c.state, c.trace.trace)
+        _, advanced = eqx.partition(c.trace.trace, eqx.is_inexact_array)
+        return Carry(c.state, eqx.combine(derivative.trace.trace, advanced))
+
+    return jax.tree.map(join, after, traces, is_leaf=is_carry)

@@ -1,0 +1,69 @@
+"""Small matrices, one per module, and their products over a chunk of timesteps."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Inexact
+
+
+def apply(matrix: Array, vector: Array) -> Array:
+    """Multiply module by module: ``(..., d, d, N)`` with ``(..., d, N)``."""
+    if matrix.shape[-2] == 1:
+        return matrix[..., 0, :] * vector
+    return (matrix * vector[..., None, :, :]).sum(-2)
+
+
+def apply_transposed(matrix: Array, vector: Array) -> Array:
+    """Multiply module by module with the transposed matrix: how errors travel."""
+    if matrix.shape[-2] == 1:
+        return matrix[..., 0, :] * vector
+    return (matrix * vector[..., :, None, :]).sum(-3)
+
+
+def compose(left: Array, right: Array) -> Array:
+    """Multiply two ``(..., d, d, N)`` matrices module by module."""
+    if left.shape[-2] == 1:
+        return left * right
+    return (left[..., :, :, None, :] * right[..., None, :, :, :]).sum(-3)
+
+
+def identity(d: int, dtype: Any) -> Array:
+    return jnp.eye(d, dtype=dtype)[:, :, None]
+
+
+def suffix_products(D: Inexact[Array, "k b d d N"], length: int) -> tuple[Array, Array]:
+    """All ``P_1 .. P_K`` and ``P_0``; D has K timesteps or one value for all of them."""
+    last = jnp.broadcast_to(identity(D.shape[2], D.dtype), D.shape[1:])
+    if D.shape[0] == 1:
+        first, products = jax.lax.scan(
+            lambda P, _: (compose(P, D[0]), P), last, None, length=length, reverse=True
+        )
+    else:
+        first, products = jax.lax.scan(lambda P, d: (compose(P, d), P), last, D, reverse=True)
+    return products, first
+
+
+def temporal_errors(deltas: Inexact[Array, "K B d N"], D: Array) -> tuple[Array, Array]:
+    """Errors accumulated backwards through the chunk: all ``e_k``, and ``a_0``."""
+    zero = jnp.zeros_like(deltas[0])
+
+    def back(later, step):
+        delta_k, D_k = step
+        e = delta_k + later
+        return apply_transposed(D_k, e), e
+
+    if D.shape[0] == 1:
+        first, errors = jax.lax.scan(
+            lambda later, delta_k: back(later, (delta_k, D[0])), zero, deltas, reverse=True
+        )
+    else:
+        first, errors = jax.lax.scan(back, zero, (deltas, D), reverse=True)
+    return errors, first
+
+
+def outer_sum(subscripts: str, a: Inexact[Array, "..."], x: Float[Array, "..."]) -> Array:
+    """``einsum`` of a possibly complex and a real array, in real arithmetic."""
+    if not jnp.iscomplexobj(a):
+        return jnp.einsum(subscripts, a, x)
+    return jax.lax.complex(jnp.einsum(subscripts, a.real, x), jnp.einsum(subscripts, a.imag, x))

@@ -1,0 +1,182 @@
+"""The trace: how it advances over a chunk, and the gradient it gives.
+
+The local phase of the learning step. For a chunk of K timesteps with parameters held fixed,
+one-step derivatives D, J, E and errors delta:
+
+    e_K = delta_K,   e_k = delta_k + D_{k+1}^T e_{k+1},   a_0 = D_1^T e_1
+    P_K = 1,         P_{k-1} = P_k D_k
+
+    grad W     = sum_k (J_k e_k) x_k^T + a_0 * s^W_0
+    grad theta = sum_k E_k e_k         + a_0 * s^theta_0
+    s^W_K      = P_0 s^W_0     + sum_k (P_k J_k) x_k^T
+    s^theta_K  = P_0 s^theta_0 + sum_k P_k E_k
+
+Axes: K timesteps, B samples, d numbers per module, N modules, H inputs. Complex errors follow
+JAX's convention, dl = Re(delta dh). Nothing divides by D, so a reset is D = 0.
+
+Source: Zucchet et al. (2023), equations B.5-B.10, summed over a chunk.
+"""
+
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact
+
+from rtrl import kernels
+from rtrl.engine._matrices import apply, outer_sum, suffix_products, temporal_errors
+from rtrl.engine._partials import Partials
+from rtrl.engine._xla import branch, in_place, sum_over_time, weighted_sum
+
+
+class Trace(eqx.Module):
+    """Sensitivity of a layer's state to its own parameters.
+
+    Attributes:
+        projections: dh/dW for every projection weight, input ones first, ``([B,] d, N, H)``;
+            ``None`` where there is no weight.
+        modules: dh/dtheta for every module parameter by name, ``([B,] d, N)``.
+    """
+
+    projections: tuple[Inexact[Array, "*B d N H"] | None, ...]
+    modules: dict[str, Inexact[Array, "*B d N"]]
+
+
+#: Of the projections' weights, ``(N, H)`` each, and of the module parameters by name, ``(N,)``.
+Gradients = tuple[tuple[Array | None, ...], dict[str, Array]]
+
+
+def with_trace(
+    trace: Trace,
+    partials: Partials,
+    deltas: Inexact[Array, "K B d N"],
+    implementation: str | None = None,
+    *,
+    consume: bool = False,
+) -> tuple[Gradients, Trace, Inexact[Array, "K B d N"]]:
+    """The local phase: gradients, the trace after the chunk, and the errors ``e_k``.
+
+    ``consume``: nothing else reads the trace, so it advances in the memory that it is in.
+    """
+    if implementation is None and jax.default_backend() != "gpu":
+        implementation = "xla"
+    if implementation != "xla":
+        return _with_kernel(trace, partials, deltas, implementation, consume=consume)
+    if deltas.shape[0] == 1:
+        advance = partial(in_place, advance_once) if consume else advance_once
+        after = advance(trace, partials)
+        wanted = (deltas != 0).any()
+        if consume and deltas.shape[1] == 1:  # fuses with what is done to the gradient
+            gradients = read(after, deltas[0])
+            return jax.tree.map(lambda g: jnp.where(wanted, g, 0), gradients), after, deltas
+        gradients = branch(
+            wanted,  # no target, no pass over the trace
+            read,
+            lambda trace, errors: jax.tree.map(jnp.zeros_like, jax.eval_shape(read, trace, errors)),
+            after,
+            deltas[0],
+        )
+        return gradients, after, deltas
+    errors, boundary = temporal_errors(deltas, partials.D)
+    within = without_trace(partials, errors)
+    gradients = jax.tree.map(jnp.add, within, read(trace, boundary))
+    return gradients, _advance(trace, partials, len(deltas)), errors
+
+
+def _with_kernel(
+    trace: Trace,
+    partials: Partials,
+    deltas: Array,
+    implementation: Any,
+    *,
+    consume: bool,
+) -> tuple[Gradients, Trace, Array]:
+    """The same, every projection's trace advanced and read in one pass by the fused kernel."""
+
+    def projection(s, J, x):
+        arguments = (s, partials.D, J, x, deltas)
+        if s is None or not kernels.serves(implementation, *arguments):
+            return None
+        return kernels.diagonal_trace(*arguments, implementation=implementation)
+
+    done = tuple(map(projection, trace.projections, partials.J, partials.inputs))
+    rest = Trace(
+        tuple(s if d is None else None for s, d in zip(trace.projections, done, strict=True)),
+        trace.modules,
+    )
+    inputs = (x if d is None else None for x, d in zip(partials.inputs, done, strict=True))
+    (weights, modules), after, errors = with_trace(
+        rest, partials._replace(inputs=tuple(inputs)), deltas, "xla", consume=consume
+    )
+    weights = (w if d is None else d[0] for w, d in zip(weights, done, strict=True))
+    advanced = (s if d is None else d[1] for s, d in zip(after.projections, done, strict=True))
+    return (tuple(weights), modules), Trace(tuple(advanced), after.modules), errors
+
+
+def without_trace(partials: Partials, errors: Inexact[Array, "K B d N"]) -> Gradients:
+    """The gradients of what happens inside a chunk, with errors ``e_k``."""
+    return (
+        tuple(
+            None if x is None else outer_sum("kbn,kbh->nh", (J * errors).sum(2), x)
+            for J, x in zip(partials.J, partials.inputs, strict=True)
+        ),
+        {name: (E * errors).sum((0, 1, 2)) for name, E in partials.E.items()},
+    )
+
+
+def advance_once(trace: Trace, partials: Partials) -> Trace:
+    """Advance the trace by one timestep: ``s <- D s + J x``."""
+    D = partials.D[0]
+
+    def projection(s, J, x):
+        return None if s is None else _decayed(D, s) + J[0][..., None] * x[0][:, None, None, :]
+
+    return Trace(
+        tuple(map(projection, trace.projections, partials.J, partials.inputs)),
+        {name: apply(D, trace.modules[name]) + E[0] for name, E in partials.E.items()},
+    )
+
+
+def _advance(trace: Trace, partials: Partials, length: int) -> Trace:
+    """Advance the trace over a chunk: one GEMM and one pass."""
+    P, P0 = suffix_products(partials.D, length)
+
+    def projection(s, J, x):
+        if s is None:
+            return None
+        drive = apply(P, J)
+        drive = jnp.broadcast_to(drive, (length, *drive.shape[1:]))
+        if drive.shape[1] == 1:  # the same for every sample: one GEMM
+            new = outer_sum("kin,kbh->binh", drive[:, 0], x)
+        else:
+            new = outer_sum("kbin,kbh->binh", drive, x)
+        return _decayed(P0, s) + new
+
+    def module(s, E):
+        return apply(P0, s) + sum_over_time(apply(P, E))
+
+    return Trace(
+        tuple(map(projection, trace.projections, partials.J, partials.inputs)),
+        {name: module(trace.modules[name], E) for name, E in partials.E.items()},
+    )
+
+
+def _decayed(D: Array, s: Array) -> Array:
+    """``D s``: every input column of the trace decays alike."""
+    if s.shape[1] == 1:
+        return D[:, 0, :, :, None] * s
+    return (D[..., None] * s[:, None]).sum(2)
+
+
+def read(trace: Trace, errors: Inexact[Array, "B d N"]) -> Gradients:
+    """Gradients ``sum over the batch of error * s``."""
+
+    def projection(s):
+        return weighted_sum(errors.reshape(-1, errors.shape[-1]), s.reshape(-1, *s.shape[2:]))
+
+    return (
+        tuple(None if s is None else projection(s) for s in trace.projections),
+        {name: (errors * s).sum((0, 1)) for name, s in trace.modules.items()},
+    )

@@ -1,0 +1,146 @@
+"""What a user hands in, checked and cast before anything is traced or changed."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from rtrl.engine import Chunk, Rule
+from rtrl.validate import require
+
+
+def float_dtype(model: PyTree) -> jnp.dtype:
+    """The real dtype of the model's parameters, to which data are cast."""
+    leaves = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
+    require(bool(leaves), "model", "a model with floating-point parameters", type(model).__name__)
+    return jnp.finfo(jnp.result_type(*leaves)).dtype
+
+
+def feature_axes(model: PyTree) -> int:
+    """How many axes a timestep of one sample has: 1, or 0 where the model's in_size is None."""
+    return 0 if getattr(model, "in_size", 1) is None else 1
+
+
+def infer_batch(model: PyTree, xs: Any) -> int | None:
+    """Read the batch size off a sequence: ``None`` if it has no batch axis."""
+    rank = 1 + feature_axes(model)
+    shape = np.shape(xs)
+    require(len(shape) in (rank, rank + 1), "xs", _layout(model, "batch"), shape)
+    return None if len(shape) == rank else shape[1]
+
+
+def chunk_size(chunk: int | None, length: int, rule: Rule) -> int:
+    """The timesteps per chunk: by default 1 for an online rule, all for one that is not."""
+    if chunk is None:
+        return length if rule.whole_sequence else 1
+    require(
+        isinstance(chunk, int | np.integer) and not isinstance(chunk, bool) and chunk >= 1,
+        "chunk",
+        "an integer of at least 1 (timesteps)",
+        chunk,
+    )
+    return min(int(chunk), length)
+
+
+def cast(value: PyTree, dtype: jnp.dtype, argument: str) -> Any:
+    """Cast floating-point arrays to the model's dtype; leave integers and booleans alone.
+
+    A list is an array to be; tuples, dicts and other containers are pytrees of arrays.
+    """
+    if isinstance(value, list):
+        value = np.asarray(value)
+
+    def leaf(a):
+        a = a if isinstance(a, jax.Array) else np.asarray(a)
+        if a.dtype == dtype:  # a copy of what the caller may change while we work with it
+            return a if isinstance(a, jax.Array) else a.copy()
+        require(
+            a.dtype != object and (jnp.issubdtype(a.dtype, jnp.number) or a.dtype == bool),
+            argument,
+            "numbers",
+            f"an array of dtype {a.dtype}",
+        )
+        return a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+    return jax.tree.map(leaf, value)
+
+
+def check_xs(model: PyTree, xs: Any, batch_size: int | None, *, time: bool = True) -> None:
+    """Check the shape of inputs against the model and the batch size that the carry has."""
+    argument = "xs" if time else "x"
+    shape = np.shape(xs)
+    batch = () if batch_size is None else (batch_size,)
+    size = getattr(model, "in_size", None)
+    expected = _layout(model, batch_size, time)
+    lead = 1 if time else 0
+    hint = ""
+    if time and len(shape) == len(batch) + feature_axes(model):
+        hint = " (is the time axis missing? step() takes one timestep)"
+    if len(shape) != lead + len(batch) + feature_axes(model):
+        raise ValueError(f"{argument}: expected {expected}, got {shape}{hint}.")
+    require(not time or shape[0] >= 1, argument, "at least one timestep", shape)
+    if batch and shape[lead] != batch_size:
+        raise ValueError(
+            f"{argument}: expected {expected}, got {shape}: the batch size differs from that of "
+            "the state (start another with init, or keep the size and use weights of 0)."
+        )
+    require(size is None or shape[-1] == size, argument, expected, shape)
+
+
+def prepare(
+    model: PyTree, xs: Any, ys: Any, weights: Any, resets: Any, batch_size: int | None
+) -> Chunk:
+    """Check and cast a sequence: what can be wrong with it is found here."""
+    dtype = float_dtype(model)
+    xs = cast(xs, dtype, "xs")
+    check_xs(model, xs, batch_size)
+    lead = xs.shape[:1] if batch_size is None else xs.shape[:2]
+    if ys is not None:
+        ys = cast(ys, dtype, "ys")
+        for leaf in jax.tree.leaves(ys):
+            require(
+                leaf.shape[: len(lead)] == lead,
+                "ys",
+                f"leading axes {lead} like xs, {_names(batch_size)}",
+                leaf.shape,
+            )
+    weights = per_timestep(1.0 if weights is None else weights, lead, "weights", dtype)
+    if resets is not None:
+        resets = per_timestep(resets, lead, "resets", bool)
+    return Chunk(xs, ys, weights, resets)
+
+
+def per_timestep(value: Any, lead: tuple[int, ...], argument: str, dtype: Any) -> Any:
+    """Cast to ``(time, [batch])``; one value per timestep, or a single one, serves all samples."""
+    if lead == () and isinstance(value, float) and dtype is not bool:  # the default: no more to ask
+        return np.asarray(value, dtype)
+    value = value if isinstance(value, jax.Array) else np.asarray(value)
+    kind = jnp.bool_ if dtype is bool else jnp.number
+    require(
+        jnp.issubdtype(value.dtype, kind) or value.dtype == bool,
+        argument,
+        "booleans" if dtype is bool else "numbers",
+        f"an array of dtype {value.dtype}",
+    )
+    shapes = dict.fromkeys([(), lead[:1], lead])
+    require(value.shape in shapes, argument, " or ".join(map(str, shapes)), value.shape)
+    if value.ndim == 1 and len(lead) == 2:
+        value = value[:, None]
+    module = jnp if isinstance(value, jax.Array) else np
+    return module.broadcast_to(value, lead).astype(dtype)
+
+
+def _names(batch_size: Any) -> str:
+    return "(time,)" if batch_size is None else "(time, batch)"
+
+
+def _layout(model: PyTree, batch_size: Any, time: bool = True) -> str:
+    axes = ["time"] if time else []
+    if batch_size is not None:
+        axes.append("[batch]" if batch_size == "batch" else str(batch_size))
+    if feature_axes(model):
+        axes.append(str(getattr(model, "in_size", "features")))
+    return "(" + ", ".join(axes) + ("," if len(axes) == 1 else "") + ")"

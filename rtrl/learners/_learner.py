@@ -1,0 +1,285 @@
+"""The online learner: data in, one learning step out."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.core import Tracer
+from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
+
+from rtrl.engine import Chunk, Loss, Rule, check_rule, init_carry
+from rtrl.learners import _inputs
+from rtrl.learners._hidden import hidden, predict_one, restart
+from rtrl.learners._state import (
+    LearnerState,
+    NonFiniteError,
+    StepOutput,
+    Window,
+    batch_size_of,
+    layout,
+)
+from rtrl.learners._step import advance_many, advance_one
+from rtrl.learners._stream import stream
+from rtrl.learners._stream_state import StreamState
+from rtrl.rules import RTRL
+from rtrl.validate import require
+
+
+class OnlineLearner(eqx.Module):
+    """Trains a network on a stream: one timestep (or chunk) in, one learning step out.
+
+    ::
+
+        objective of a chunk = sum over t of w_t * (mean over the batch of loss(prediction_t, y_t))
+
+    The gradient is the rule's; the optimizer updates the parameters after every ``update_every``
+    chunks from the sum of their gradients. A window of zero total weight skips the optimizer,
+    momentum included.
+
+    Args:
+        loss: ``(prediction, target) -> scalar``, for one sample at one timestep.
+        optimizer: an optax gradient transformation.
+        rule: the learning rule.
+        update_every: chunks per update of the parameters (a ``step`` is a chunk of one timestep).
+        on_nonfinite: ``"skip"``: a sample whose input is not finite is removed (state and trace
+            stay as they were), one whose target or loss is not finite gets weight 0, an update
+            whose gradient is not finite (or overflows when squared) is left out; ``out.skipped``
+            counts. ``"raise"``: any of these raises `NonFiniteError` after the call, with the
+            untouched state as ``error.state``; this waits for every call and donates nothing.
+        donate: let the new state reuse the memory of the old one, which can then not be used
+            again. ``False`` keeps old states alive.
+
+    Raises:
+        ValueError: an argument of the wrong kind or out of range.
+    """
+
+    loss: Loss = eqx.field(static=True)
+    optimizer: optax.GradientTransformation = eqx.field(static=True)
+    rule: Rule
+    update_every: int = eqx.field(static=True)
+    on_nonfinite: Literal["skip", "raise"] = eqx.field(static=True)
+    donate: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        loss: Loss,
+        optimizer: optax.GradientTransformation,
+        *,
+        rule: Rule = RTRL(),  # noqa: B008  (a frozen dataclass)
+        update_every: int = 1,
+        on_nonfinite: Literal["skip", "raise"] = "skip",
+        donate: bool = True,
+    ):
+        require(callable(loss), "loss", "a function (prediction, target) -> scalar", loss)
+        require(
+            callable(getattr(optimizer, "init", None))
+            and callable(getattr(optimizer, "update", None)),
+            "optimizer",
+            "an optax gradient transformation such as optax.adam(1e-3)",
+            optimizer,
+        )
+        check_rule(rule)
+        require(
+            isinstance(update_every, int) and update_every >= 1,
+            "update_every",
+            "an integer of at least 1 (chunks)",
+            update_every,
+        )
+        known = on_nonfinite in ("skip", "raise")
+        require(known, "on_nonfinite", "'skip' or 'raise'", on_nonfinite)
+        self.loss = loss
+        self.optimizer = optimizer
+        self.rule = rule
+        self.update_every = update_every
+        self.on_nonfinite = on_nonfinite
+        self.donate = donate
+
+    def init(
+        self, model: PyTree, batch_size: int | None = None, *, key: PRNGKeyArray | None = None
+    ) -> LearnerState:
+        """Start learning a model; its arrays are copied and stay the caller's.
+
+        Args:
+            model: a `SequenceModel`, or any Equinox module of our cells that is called the same
+                way: ``model(xs, carry, *, rule, resets, mask, key) -> (predictions, carry)``. One
+                that calls `recur` once per cell may say so with a class attribute
+                ``recurs_once = True``: its traces are then advanced and read in one pass.
+            batch_size: samples that are learned side by side; ``None`` for no batch axis.
+            key: PRNG key of the dropout; default ``jax.random.key(0)``.
+
+        Raises:
+            ValueError: the model holds no cell, or one that breaks the contract of `Cell`.
+        """
+        params = eqx.filter(model, eqx.is_inexact_array)
+        window = None
+        if self.update_every > 1:
+            zeros = jax.tree.map(jnp.zeros_like, params)
+            window = Window(zeros, jnp.zeros((), _inputs.float_dtype(model)), jnp.int32(0))
+        state = LearnerState(
+            model=model,
+            carry=init_carry(model, self.rule, batch_size),
+            opt_state=self.optimizer.init(params),
+            window=window,
+            step=jnp.uint32(0),
+            key=jax.random.key(0) if key is None else key,
+        )
+        # Every leaf gets memory of its own: donating one must not delete another or the caller's.
+        # None is weakly typed: the first call would return another type and compile twice.
+        return jax.tree.map(lambda a: jnp.array(a, dtype=a.dtype) if eqx.is_array(a) else a, state)
+
+    def step(
+        self,
+        state: LearnerState,
+        x: Any,
+        y: PyTree[ArrayLike] | None = None,
+        weight: ArrayLike = 1.0,
+        reset: ArrayLike = False,
+    ) -> tuple[LearnerState, StepOutput]:
+        """Predict one timestep, then learn from it.
+
+        Args:
+            state: from `init` or the last call.
+            x: input, ``([batch,] in_size)``.
+            y: target, or ``None`` if there is none (as with weight 0).
+            weight: of the loss, ``([batch])``.
+            reset: true where a new sequence begins with this timestep, ``([batch])``.
+
+        Raises:
+            ValueError: an argument of the wrong shape or kind, named; nothing has changed then.
+            NonFiniteError: see ``on_nonfinite``.
+        """
+        require(not self.rule.whole_sequence, "rule", "one that learns from single timesteps "
+                "(BPTT needs scan with a chunk)", self.rule)  # fmt: skip
+        batch_size, dtype = layout(state)
+        x = _inputs.cast(x, dtype, "x")
+        _inputs.check_xs(state.model, x, batch_size, time=False)
+        lead = () if batch_size is None else (batch_size,)
+        y = None if y is None else _inputs.cast(y, dtype, "y")
+        weights = _inputs.per_timestep(weight, lead, "weight", dtype)
+        resets = None if reset is False else _inputs.per_timestep(reset, lead, "reset", bool)
+        return self._call(advance_one, state, Chunk(x, y, weights, resets), None)
+
+    def scan(
+        self,
+        state: LearnerState,
+        xs: ArrayLike,
+        ys: PyTree[ArrayLike] | None = None,
+        *,
+        chunk: int | None = None,
+        weights: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+    ) -> tuple[LearnerState, StepOutput]:
+        """Predict and learn a sequence in chunks, parameters held fixed inside each.
+
+        Args:
+            state: from `init` or the last call.
+            xs: inputs, ``(time, [batch,] in_size)``.
+            ys: targets, a pytree of arrays ``(time, [batch,] ...)``, or ``None``.
+            chunk: timesteps per chunk; default 1 (under `BPTT` the whole call). A ragged tail is
+                a chunk.
+            weights: of the losses, ``(time, [batch])``; default 1.
+            resets: true where a new sequence begins, ``(time, [batch])``.
+
+        Raises:
+            ValueError: an argument of the wrong shape or kind, named; nothing has changed then.
+            NonFiniteError: see ``on_nonfinite``.
+        """
+        data = _inputs.prepare(state.model, xs, ys, weights, resets, batch_size_of(state))
+        chunk = _inputs.chunk_size(chunk, data.xs.shape[0], self.rule)
+        return self._call(advance_many, state, data, chunk)
+
+    def stream(
+        self,
+        state: "LearnerState | StreamState",
+        source: Iterable[tuple],
+        chunk: int = 16,
+        delay: int = 0,
+    ) -> "Iterator[tuple[StreamState, StepOutput]]":
+        """Predict every item of a live source at once, and learn behind it in chunks.
+
+        Every item gives one pair ``(state, out)``. Its ``x`` is predicted before its ``y`` is
+        looked at, with the newest parameters; up to ``chunk + delay`` items are held, and a chunk
+        is learned (as `scan` would) when the last of its targets is there. No prediction depends
+        on anything that had not arrived when it was made.
+
+        ``out.prediction`` belongs to this item; ``out.loss``, ``out.skipped`` and ``out.grad_norm``
+        are those of the chunk just learned, oldest timestep first, and of length 0 if none was.
+
+        The state yielded holds all there is, the waiting items included: stop at any item, save it,
+        load it and stream on, and the predictions are the same bit for bit as without a stop. The
+        end of the source is nothing but a stop. ``learner.predict(state, x)`` looks ahead from
+        the newest item; `rtrl.close_stream` learns what is held and gives a `LearnerState` back.
+
+        Args:
+            state: from `init`, `step` or `scan`, or from a stream with the same ``chunk`` and
+                ``delay``, which then goes on.
+            source: yields ``(x, y)``, or ``(x, y, weight)`` or ``(x, y, weight, reset)``, as `step`
+                takes them. ``y`` (and its weight) is the target of the ``x`` that came ``delay``
+                items earlier, ``None`` if it is missing for good; the first ``delay`` of a stream
+                belong to nothing and are ignored. ``reset`` begins a sequence with this ``x``.
+            chunk: timesteps per chunk, parameters held fixed inside each.
+            delay: items between an input and its target.
+
+        Raises:
+            ValueError: an argument, or an item named by its number. The last state yielded is as it
+                was: go on from it with the next item.
+            NonFiniteError: see ``on_nonfinite``; ``error.state`` is the last state yielded.
+        """
+
+        return stream(self, state, source, chunk, delay)
+
+    def predict(
+        self, state: LearnerState, x: ArrayLike, carry: PyTree | None = None
+    ) -> tuple[PyTree[Array], PyTree]:
+        """Predict one timestep without learning; the learning state is not touched.
+
+        Args:
+            state: the learner's state, for its parameters.
+            x: input, ``([batch,] in_size)``; a sample that is not finite leaves its hidden state
+                as it was.
+            carry: hidden states from the last call; default those of ``state``.
+
+        Returns the prediction and the new hidden states (a carry without traces).
+        """
+        batch_size = batch_size_of(state)
+        x = _inputs.cast(x, _inputs.float_dtype(state.model), "x")
+        _inputs.check_xs(state.model, x, batch_size, time=False)
+        carry = hidden(state.carry if carry is None else carry)
+        return predict_one(state.model, x, carry)
+
+    def reset(self, state: LearnerState, mask: ArrayLike | None = None) -> LearnerState:
+        """Begin a new sequence: initial hidden states, zero traces; gradients summed are kept.
+
+        Args:
+            mask: which samples, ``(batch,)``; default all. Needs a batch axis.
+        """
+        known = isinstance(state, LearnerState)
+        require(known, "state", "a LearnerState (in a stream resets are items)", type(state))
+        batch_size = batch_size_of(state)
+        if mask is not None:
+            require(batch_size is not None, "mask", "None, as the state has no batch axis", mask)
+            mask = _inputs.per_timestep(mask, (batch_size or 0,), "mask", bool)
+        carry = restart(state.model, state.carry, mask)
+        return eqx.tree_at(lambda s: s.carry, state, carry)
+
+    def _call(self, function, state, data, chunk):
+        wait = self.on_nonfinite == "raise"
+        if wait and any(isinstance(a, Tracer) for a in jax.tree.leaves((state, data))):
+            raise ValueError(
+                "on_nonfinite: 'raise' can't work inside jit, where no value can be looked at; "
+                "use 'skip' and look at out.skipped."
+            )
+        jitted = function.donating if self.donate and not wait else function.keeping
+        after, out = jitted(self, data, chunk, state)
+        if wait and (skipped := np.asarray(out.skipped)).any():
+            first = int(np.argmax(skipped > 0))
+            raise NonFiniteError(
+                f"{int(skipped.sum())} inputs, targets, losses or gradients were not finite, the "
+                f"first at timestep {first} of the call; the state before it is in error.state.",
+                state,
+            )
+        return after, out

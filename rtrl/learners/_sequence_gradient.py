@@ -1,0 +1,76 @@
+"""The gradient of a whole sequence, chunk by chunk, parameters held fixed."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+
+from rtrl.engine import Loss, Rule, check_rule, chunk_gradient, init_carry, over_chunks
+from rtrl.learners import _inputs
+
+
+def sequence_gradient(
+    model: PyTree,
+    loss: Loss,
+    xs: ArrayLike,
+    ys: PyTree[ArrayLike],
+    *,
+    rule: Rule,
+    chunk: int | None = None,
+    weights: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    key: PRNGKeyArray | None = None,
+) -> tuple[Float[Array, ""], PyTree]:
+    """Give a rule's gradient over a whole sequence, parameters held fixed.
+
+    ::
+
+        objective = sum over t of w_t * (mean over the batch of loss(prediction_t, y_t))
+
+    Args:
+        model: a `SequenceModel`, or any Equinox module of our cells that is called the same way:
+            ``model(xs, carry, *, rule, resets, mask, key) -> (predictions, carry)``. One that
+            calls `recur` once per cell may say so with a class attribute ``recurs_once = True``:
+            its traces are then advanced and read in one pass.
+        loss: ``(prediction, target) -> scalar``, for one sample at one timestep.
+        xs: inputs, ``(time, [batch,] in_size)``.
+        ys: targets, a pytree of arrays ``(time, [batch,] ...)``.
+        rule: the learning rule.
+        chunk: timesteps per chunk. Default: 1 for an online rule; the whole sequence for `BPTT`.
+            A ragged tail is a chunk.
+        weights: of the losses, ``(time, [batch])``; default 1.
+        resets: true where a new sequence begins, ``(time, [batch])``.
+        key: PRNG key of the dropout; ``None`` for no dropout.
+
+    Returns:
+        The objective and its gradient, a pytree like ``eqx.filter(model, eqx.is_inexact_array)``,
+        the same for every rule.
+
+    Raises:
+        ValueError: an argument of the wrong shape or kind, named.
+    """
+    check_rule(rule)
+    batch_size = _inputs.infer_batch(model, xs)
+    data = _inputs.prepare(model, xs, ys, weights, resets, batch_size)
+    length = data.xs.shape[0]
+    chunk = _inputs.chunk_size(chunk, length, rule)
+    carry = init_carry(model, rule, batch_size)
+    return _sequence_gradient(model, loss, carry, data, key, rule, chunk)
+
+
+@eqx.filter_jit
+def _sequence_gradient(model, loss, carry, data, key, rule, chunk):
+    zeros = jax.tree.map(jnp.zeros_like, eqx.filter(model, eqx.is_inexact_array))
+
+    def body(state, data):
+        carry, grads, total, key = state
+        key, now = (None, None) if key is None else jax.random.split(key)
+        result = chunk_gradient(model, loss, carry, data, rule=rule, key=now)
+        samples = 1 if result.weights.ndim == 1 else result.weights.shape[1]
+        total = total + (result.weights * result.losses).sum() / samples
+        grads = jax.tree.map(jnp.add, grads, result.grads)
+        return (result.carry, grads, total, key), None
+
+    init = (carry, zeros, jnp.zeros((), data.weights.dtype), key)
+    (_, grads, total, _), _ = over_chunks(body, init, data, data.xs.shape[0], chunk)
+    return total, grads

@@ -1,0 +1,130 @@
+"""The learning step as it is compiled: remove what is not finite, differentiate, update."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, PyTree
+
+from rtrl.engine import Chunk, branch, chunk_gradient, global_norm, over_chunks
+from rtrl.learners._jit import Jitted
+from rtrl.learners._state import LearnerState, StepOutput, Window
+
+
+class _Advance:
+    """A function of ``(learner, data, chunk, state)`` compiled with and without donating state."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.donating = Jitted(function, donate_last=True)
+        self.keeping = Jitted(function)
+
+
+@_Advance
+def advance_one(learner, data, chunk, state):
+    state, out = _learn(learner, state, jax.tree.map(lambda a: a[None], data))
+    prediction, loss, skipped = jax.tree.map(
+        lambda a: a[0], (out.prediction, out.loss, out.skipped)
+    )
+    return state, StepOutput(prediction, loss, skipped, out.grad_norm)
+
+
+@_Advance
+def advance_many(learner, data, chunk, state):
+    arrays, static = eqx.partition(state, eqx.is_array)
+
+    def body(arrays, data):
+        state, out = _learn(learner, eqx.combine(arrays, static), data)
+        return eqx.filter(state, eqx.is_array), out
+
+    arrays, outs = over_chunks(body, arrays, data, data.xs.shape[0], chunk)
+    norms = jnp.concatenate([out.grad_norm for out in outs])
+
+    def join(*parts):  # (chunks, K, ...) each, to (time, ...)
+        return jnp.concatenate([p.reshape(-1, *p.shape[2:]) for p in parts])
+
+    parts = [(out.prediction, out.loss, out.skipped) for out in outs]
+    prediction, loss, skipped = jax.tree.map(join, *parts)
+    return eqx.combine(arrays, static), StepOutput(prediction, loss, skipped, norms)
+
+
+def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState, StepOutput]:
+    """Learn from one chunk."""
+    data, present = remove_nonfinite(data)
+    result = chunk_gradient(
+        state.model,
+        learner.loss,
+        state.carry,
+        data,
+        rule=learner.rule,
+        key=jax.random.fold_in(state.key, state.step),
+        forgive=True,
+    )
+    norm = global_norm(result.grads)
+    finite = jnp.isfinite(norm)
+    weight = jnp.abs(result.weights).sum()
+    if state.window is None:
+        model, opt_state = _update(learner, state, result.grads, finite & (weight > 0))
+        window = None
+    else:
+        model, opt_state, window = _accumulate(
+            learner, state, state.window, result.grads, finite, weight
+        )
+
+    counted = present & jnp.isfinite(result.losses)
+    loss = jnp.where(counted, result.losses, 0)
+    skipped = ~present | ((data.weights != 0) & (result.weights == 0) & (data.ys is not None))
+    if loss.ndim == 2:
+        loss, counted, skipped = loss.sum(1), counted.sum(1), skipped.sum(1)
+    out = StepOutput(
+        prediction=result.predictions,
+        loss=jnp.where(counted > 0, loss / jnp.maximum(counted, 1), jnp.nan),
+        skipped=skipped.astype(jnp.int32).at[-1].add(~finite),
+        grad_norm=norm,
+    )
+    step = state.step + jnp.uint32(data.xs.shape[0])
+    step = jnp.maximum(step, state.step)  # stays where it is rather than wrap around
+    return LearnerState(model, result.carry, opt_state, window, step, state.key), out
+
+
+def remove_nonfinite(data: Chunk) -> tuple[Chunk, Bool[Array, "time *batch"]]:
+    """Mask the samples whose input is not finite, before it can reach any state or trace."""
+    xs = data.xs
+    if not jnp.issubdtype(xs.dtype, jnp.floating):
+        return data, jnp.ones(data.weights.shape, bool)
+    present = jnp.isfinite(xs).all(range(data.weights.ndim, xs.ndim))
+    shape = jnp.expand_dims(present, range(present.ndim, xs.ndim))
+    xs = jnp.where(shape, xs, 0)
+    weights = jnp.where(present, data.weights, 0)
+    return data._replace(xs=xs, weights=weights, mask=present), present
+
+
+def _optimize(learner, params, opt_state, grads):
+    updates, opt_state = learner.optimizer.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
+
+
+def _update(learner, state, grads, go: Bool[Array, ""]) -> tuple[PyTree, PyTree]:
+    """Update the parameters, or leave everything as it was."""
+    params, static = eqx.partition(state.model, eqx.is_inexact_array)
+    params, opt_state = branch(
+        go,
+        lambda params, opt_state, grads: _optimize(learner, params, opt_state, grads),
+        lambda params, opt_state, grads: (params, opt_state),
+        params, state.opt_state, grads,
+    )  # fmt: skip
+    return eqx.combine(params, static), opt_state
+
+
+def _accumulate(
+    learner, state, window: Window, grads, finite: Bool[Array, ""], weight: Float[Array, ""]
+) -> tuple[PyTree, PyTree, Window]:
+    """Add a chunk to the window, and update the parameters when it is full."""
+    total = jax.tree.map(lambda t, g: jnp.where(finite, t + g, t), window.grads, grads)
+    window = Window(total, window.weight + jnp.where(finite, weight, 0), window.chunks + 1)
+    full = window.chunks >= learner.update_every
+    model, opt_state = _update(learner, state, window.grads, full & (window.weight > 0))
+    window = jax.tree.map(lambda a: jnp.where(full, jnp.zeros_like(a), a), window)
+    return model, opt_state, window

@@ -1,0 +1,100 @@
+"""A residual block around a recurrent cell."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
+
+from rtrl.cells import Cell
+from rtrl.engine import Carry, Rule, recur
+from rtrl.networks._readout import GLU, Glu, Readout
+from rtrl.validate import require
+
+Norm = Literal["pre", "post"]
+
+
+def each(function: Callable, *arrays: PyTree[Array], axes: int) -> PyTree[Array]:
+    """Apply a function of one timestep of one sample over the leading axes."""
+    for _ in range(axes):
+        function = jax.vmap(function)
+    return function(*arrays)
+
+
+class Block(eqx.Module):
+    """A residual block around a recurrent cell.
+
+    ::
+
+        z = norm(x)                         norm="pre"
+        y = readout(recur(cell, z), z)
+        y = dropout(mixer(y, dropout(activation(y))))
+        x = x + y;  x = norm(x)             norm="post"
+
+    Every part may be replaced (``eqx.tree_at``) by a callable of the same arguments, which sees
+    one timestep of one sample: ``readout(output, x)``, ``mixer(y, g)``, ``norm(x)``.
+    """
+
+    cell: Cell
+    readout: Callable
+    mixer: Callable | None
+    norm: Callable | None
+    activation: Callable = eqx.field(static=True)
+    norm_position: Norm | None = eqx.field(static=True)
+    dropout: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        cell: Cell,
+        size: int,
+        *,
+        activation: Callable = jax.nn.gelu,
+        glu: Glu | None = "full",
+        norm: Norm | None = "pre",
+        eps: float = 1e-6,
+        dropout: float = 0.0,
+        key: PRNGKeyArray,
+    ):
+        require(norm in ("pre", "post", None), "norm", "'pre', 'post' or None", norm)
+        require(0 <= dropout < 1, "dropout", "a probability in [0, 1)", dropout)
+        readout_key, mixer_key = jax.random.split(key)
+        self.cell = cell
+        self.readout = Readout(cell, size, key=readout_key)
+        self.mixer = None if glu is None else GLU(size, glu, key=mixer_key)
+        self.norm = None if norm is None else eqx.nn.LayerNorm(size, eps=eps)
+        self.activation = activation
+        self.norm_position = norm
+        self.dropout = dropout
+
+    def __call__(
+        self,
+        xs: Array,
+        carry: Carry,
+        *,
+        rule: Rule,
+        resets: Bool[Array, "time *batch"] | None = None,
+        mask: Bool[Array, "time *batch"] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Array, Carry]:
+        """Run a chunk; arguments as for `SequenceModel`."""
+        axes = xs.ndim - 1
+        keys = (None, None) if key is None else jax.random.split(key)
+        z = self._normalise("pre", xs)
+        hs, carry = recur(self.cell, z, carry, rule=rule, resets=resets, mask=mask)
+        y = each(self.readout, hs, z, axes=axes)
+        g = self._drop(self.activation(y), keys[0])
+        y = g if self.mixer is None else each(self.mixer, y, g, axes=axes)
+        return self._normalise("post", xs + self._drop(y, keys[1])), carry
+
+    def _normalise(self, position: Norm, xs: Array) -> Array:
+        if self.norm is None or self.norm_position != position:
+            return xs
+        return each(self.norm, xs, axes=xs.ndim - 1)
+
+    def _drop(self, y: Array, key: PRNGKeyArray | None) -> Array:
+        if key is None or self.dropout == 0:
+            return y
+        kept = jax.random.bernoulli(key, 1 - self.dropout, y.shape)
+        return jnp.where(kept, y / (1 - self.dropout), 0)

@@ -1,0 +1,294 @@
+"""Online standardisation: a learner that takes and gives the data's own units."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
+
+from rtrl.learners import (
+    LearnerState,
+    NonFiniteError,
+    OnlineLearner,
+    StepOutput,
+    StreamState,
+    batch_size_of,
+    check_xs,
+    naming_item,
+    prediction_like,
+    push,
+    read_item,
+    resume_or_open,
+    unpack,
+)
+from rtrl.streams._moments import Moments
+from rtrl.validate import require, require_integer
+
+
+class StandardizedState(eqx.Module):
+    """State of a `Standardized` learner: an immutable pytree, saved and loaded whole.
+
+    Attributes:
+        learner: the state of the learner inside, or of its stream.
+        inputs, targets: their moments; ``None`` where they are left as they are.
+        items: timesteps seen.
+    """
+
+    learner: LearnerState | StreamState
+    inputs: Moments | None
+    targets: Moments | None
+    items: np.int64
+
+    @property
+    def model(self) -> PyTree:
+        """The network with its newest parameters, which lives in standardised units."""
+        return self.learner.model
+
+    @property
+    def carry(self) -> PyTree:
+        return self.learner.carry
+
+
+class Standardized(eqx.Module):
+    """A learner whose inputs and targets are standardised online, by what has been seen so far.
+
+    It is used as an `OnlineLearner` is: what goes in and the predictions that come out are in the
+    data's own units (predictions as numpy float64), while the network inside works with mean 0 and
+    variance 1. ``out.loss`` is the loss that is minimised, so in standardised units;
+    `rtrl.evaluate.prequential` measures in the data's own.
+
+    The moments are updated by every timestep, whatever the chunk: an input is standardised by those
+    of all inputs up to and including itself, a target by those of all targets revealed up to and
+    including itself, and a prediction is mapped back by those of the targets revealed before it.
+    Values that are missing (NaN) move nothing, a constant feature becomes 0, a batch is pooled.
+
+    Early on the moments move a lot, and a learner that never forgets (`rtrl.kalman`) keeps what it
+    learned from badly scaled data. So no target that is revealed in the first ``warmup`` timesteps
+    is learned, though predictions are made and hidden states advance.
+
+    Args:
+        learner: the learner inside.
+        inputs: whether to standardise inputs.
+        targets: whether to standardise targets; ``False`` for classes.
+        warmup: timesteps before learning begins.
+        freeze: timesteps after which the moments stay as they are; ``None`` for never.
+
+    Raises:
+        ValueError: an argument of the wrong kind or out of range.
+    """
+
+    learner: OnlineLearner
+    inputs: bool = eqx.field(static=True)
+    targets: bool = eqx.field(static=True)
+    warmup: int = eqx.field(static=True)
+    freeze: int | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        learner: OnlineLearner,
+        *,
+        inputs: bool = True,
+        targets: bool = True,
+        warmup: int = 20,
+        freeze: int | None = None,
+    ):
+        require(isinstance(learner, OnlineLearner), "learner", "an OnlineLearner", learner)
+        require(isinstance(inputs, bool), "inputs", "a boolean", inputs)
+        require(isinstance(targets, bool), "targets", "a boolean", targets)
+        require_integer(warmup, "warmup", 0, "(timesteps)")
+        if freeze is not None:
+            require_integer(freeze, "freeze", 1, "(timesteps)")
+        self.learner = learner
+        self.inputs = inputs
+        self.targets = targets
+        self.warmup = warmup
+        self.freeze = freeze
+
+    def init(
+        self, model: PyTree, batch_size: int | None = None, *, key: PRNGKeyArray | None = None
+    ) -> StandardizedState:
+        """As `OnlineLearner.init`; the model needs an ``in_size``."""
+        size = getattr(model, "in_size", None)
+        require(
+            not self.inputs or size is not None,
+            "model",
+            "one with an in_size, or inputs=False",
+            type(model).__name__,
+        )
+        state = self.learner.init(model, batch_size, key=key)
+        inputs = Moments.empty((size,)) if self.inputs and size is not None else None
+        targets = None
+        if self.targets:
+            like = prediction_like(state)
+            require(
+                isinstance(like, jax.ShapeDtypeStruct),
+                "targets",
+                "False, as predictions are not one array",
+                True,
+            )
+            targets = Moments.empty(like.shape[0 if batch_size is None else 1 :])
+        return StandardizedState(state, inputs, targets, np.int64(0))
+
+    def stream(
+        self,
+        state: StandardizedState,
+        source: Iterable[tuple],
+        chunk: int = 16,
+        delay: int = 0,
+    ) -> Iterator[tuple[StandardizedState, StepOutput]]:
+        """As `OnlineLearner.stream`, in the data's own units."""
+        inner = resume_or_open(state.learner, chunk, delay)
+        state = StandardizedState(inner, state.inputs, state.targets, state.items)
+        return self._stream(state, source)
+
+    def _stream(self, state: StandardizedState, source: Iterable[tuple]):
+        for item in source:
+            inner: Any = state.learner
+            with naming_item(inner.items, state):
+                x, y, weight, reset = unpack(item)
+                after, x, y, restore = self._take(state, x, y)
+                if after.items <= self.warmup:
+                    weight = np.zeros(np.shape(weight))
+                inner, out = push(self.learner, inner, read_item(inner, (x, y, weight, reset)))
+            state = _around(inner, after)
+            yield state, _map_prediction(out, restore)
+
+    def step(
+        self,
+        state: StandardizedState,
+        x: ArrayLike,
+        y: ArrayLike | None = None,
+        weight: ArrayLike = 1.0,
+        reset: ArrayLike = False,
+    ) -> tuple[StandardizedState, StepOutput]:
+        """As `OnlineLearner.step`, in the data's own units."""
+        inner = _at_rest(state)
+        after, x, y, restore = self._take(state, x, y)
+        if after.items <= self.warmup:
+            weight = np.zeros(np.shape(weight))
+        with _giving_back(state):
+            inner, out = self.learner.step(inner, x, y, weight, reset)
+        return _around(inner, after), _map_prediction(out, restore)
+
+    def scan(
+        self,
+        state: StandardizedState,
+        xs: ArrayLike,
+        ys: ArrayLike | None = None,
+        *,
+        chunk: int | None = None,
+        weights: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+    ) -> tuple[StandardizedState, StepOutput]:
+        """As `OnlineLearner.scan`, in the data's own units; ``ys[t]`` is revealed with ``xs[t]``.
+
+        The moments of every timestep are those that single steps would have.
+        """
+        inner = _at_rest(state)
+        raw = np.asarray(xs)
+        check_xs(inner.model, raw, batch_size_of(inner))
+        if ys is not None:
+            ys = np.asarray(ys)
+            require(len(ys) == len(raw), "ys", f"{len(raw)} timesteps, like xs", len(ys))
+        began, after = int(state.items), state
+        taken = []
+        for t in range(len(raw)):
+            after, x, y, restore = self._take(after, raw[t], None if ys is None else ys[t])
+            taken.append((x, y, restore))
+        scaled = np.stack([x for x, _, _ in taken])
+        targets = None if ys is None else np.stack([y for _, y, _ in taken])
+        weights = np.asarray(1.0 if weights is None else weights)
+        warm = np.arange(began, began + len(raw)) >= self.warmup
+        if not warm.all():
+            if weights.ndim == 0:
+                weights = np.full(len(raw), weights)
+            weights = np.where(np.expand_dims(warm, tuple(range(1, weights.ndim))), weights, 0)
+        with _giving_back(state):
+            inner, outs = self.learner.scan(
+                inner, scaled, targets, chunk=chunk, weights=weights, resets=resets
+            )
+        after = _around(inner, after)
+        if not self.targets:
+            return after, outs
+        rows = zip(np.asarray(outs.prediction), taken, strict=True)
+        predictions = np.stack([restore(row) for row, (_, _, restore) in rows])
+        return after, _map_prediction(outs, lambda _: predictions)
+
+    def predict(
+        self, state: StandardizedState, x: ArrayLike, carry: PyTree | None = None
+    ) -> tuple[Any, PyTree]:
+        """As `OnlineLearner.predict`, in the data's own units."""
+        _, x, _, restore = self._take(state, x, None)
+        prediction, carry = self.learner.predict(state.learner, x, carry)  # type: ignore[arg-type]
+        return restore(prediction), carry
+
+    def reset(self, state: StandardizedState, mask: ArrayLike | None = None) -> StandardizedState:
+        """As `OnlineLearner.reset`; the moments stay."""
+        inner = self.learner.reset(_at_rest(state), mask)
+        return _around(inner, state)
+
+    def _take(self, state: StandardizedState, x: Any, y: Any):
+        """Update the moments by one timestep, and standardise it.
+
+        Returns the state with its new moments, ``x``, ``y``, and what maps a prediction back.
+        """
+        moving = self.freeze is None or state.items < self.freeze
+        inputs, targets = state.inputs, state.targets
+        if inputs is not None:
+            x = _numbers(x, "x")
+            check_xs(state.model, x, batch_size_of(state), time=False)  # type: ignore[arg-type]
+            inputs = inputs.update(x) if moving else inputs
+            x = inputs.standardise(x)
+        restore = lambda prediction: prediction  # noqa: E731
+        if targets is not None:
+            before = targets  # a prediction knows the targets revealed before it
+
+            def restore(prediction):
+                return before.restore(np.asarray(prediction, np.float64))
+
+            if y is not None:
+                y = _numbers(y, "y")
+                batch_size = batch_size_of(state)  # type: ignore[arg-type]
+                expected = (() if batch_size is None else (batch_size,)) + targets.mean.shape
+                require(y.shape == expected, "y", f"{expected} like a prediction", y.shape)
+                targets = targets.update(y) if moving else targets
+                y = targets.standardise(y)
+        return StandardizedState(state.learner, inputs, targets, state.items + 1), x, y, restore
+
+
+def _numbers(value: Any, argument: str) -> np.ndarray:
+    """As float64: raw units may not fit the network's precision."""
+    try:
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{argument}: expected numbers, got {value!r}.") from error
+
+
+def _map_prediction(out: StepOutput, restore: Any) -> StepOutput:
+    return StepOutput(restore(out.prediction), out.loss, out.skipped, out.grad_norm)
+
+
+def _around(inner: LearnerState | StreamState, state: StandardizedState) -> StandardizedState:
+    return StandardizedState(inner, state.inputs, state.targets, state.items)
+
+
+@contextlib.contextmanager
+def _giving_back(state: StandardizedState):
+    """In an error, the state of this learner rather than that of the one inside."""
+    try:
+        yield
+    except NonFiniteError as error:
+        raise NonFiniteError(str(error), state) from error  # type: ignore[arg-type]
+
+
+def _at_rest(state: StandardizedState) -> LearnerState:
+    require(
+        isinstance(state.learner, LearnerState),
+        "state",
+        "one that is not in the middle of a stream (close_stream ends it)",
+        type(state.learner).__name__,
+    )
+    return state.learner  # type: ignore[return-value]
