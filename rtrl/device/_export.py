@@ -9,6 +9,8 @@ from rtrl.device import _files
 from rtrl.device._layout import C_WORDS
 from rtrl.device._source import source
 from rtrl.cells import cells_of
+from rtrl.learners import OnlineLearner
+from rtrl.streams import Standardized
 from rtrl.validate import require
 
 
@@ -41,7 +43,7 @@ def export(
             "an identifier of C, such as 'learner'", name)  # fmt: skip
     c = source(learner, state, name)
     cells = ", ".join(dict.fromkeys(_cells(state.model)))
-    about = f"A network of {cells} that learns by {type(learner.rule).__name__}"
+    about = f"A network of {cells} that learns by {type(_inner(learner).rule).__name__}"
     files = {
         f"{name}.h": _files.header(name, c),
         f"{name}.c": c.text,
@@ -54,6 +56,10 @@ def export(
     path.mkdir(parents=True, exist_ok=True)
     for file, text in files.items():
         (path / file).write_text(text)
+
+
+def _inner(learner: Any) -> OnlineLearner:
+    return learner.learner if isinstance(learner, Standardized) else learner
 
 
 def _cells(model: Any) -> list[str]:

@@ -27,6 +27,9 @@ _SENTENCES = {ORDER, EQUALITY, BITS, AND, OR}  # operators that readers and comp
 
 
 def literal(value: Any, dtype: str) -> str:
+    if dtype == "double" and np.isfinite(value):
+        return repr(float(value))
+    dtype = "float" if dtype == "double" else dtype
     if dtype == "float":
         if np.isnan(value):
             return "NAN"

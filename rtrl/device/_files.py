@@ -7,6 +7,10 @@ from rtrl.device._source import Source
 
 def header(name: str, c: Source) -> str:
     n = name.upper()
+    delay, late = "", ""
+    if c.delay:
+        delay = f"#define {n}_DELAY {c.delay} /* steps between an input and its target */\n"
+        late = f" of the input that came {n}_DELAY steps ago (those of the first\n              {n}_DELAY steps are looked at by nobody)"
     return f"""\
 /* {name}: a recurrent network that predicts and learns, one timestep after the other.
 
@@ -26,7 +30,7 @@ extern "C" {{
 #define {n}_INPUTS {c.sizes.x}      /* numbers in x */
 #define {n}_TARGETS {c.sizes.y}     /* numbers in y */
 #define {n}_PREDICTIONS {c.sizes.prediction} /* numbers in prediction */
-#define {n}_STATE_BYTES {c.state_bytes + HEADER + 4}u /* of a saved state */
+{delay}#define {n}_STATE_BYTES {c.state_bytes + HEADER + 4}u /* of a saved state */
 #define {n}_LAYOUT 0x{fingerprint(c.layout):08x}u /* what a saved state has to say to fit */
 
 /* What {name}_load may say beside 0. */
@@ -41,7 +45,7 @@ void {name}_init(void);
 /* Predict, then learn.
 
    x           inputs
-   y           targets, or NULL if there are none; one that is NaN is no target either
+   y           targets{late}, or NULL if there are none; one that is NaN is no target either
    weight      of the loss; 1 as a rule
    reset       not 0 where a new sequence begins with this timestep
    prediction  gets the prediction, made before y is looked at; must not overlap x or y

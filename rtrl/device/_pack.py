@@ -2,7 +2,7 @@
 
 Little endian: ``RTRL``, format version, fingerprint of the layout, bytes of what follows the
 header (four numbers of 4 bytes, the first spelling the word), a name of 16 bytes; the arrays in
-order, 4 bytes a number; the CRC-32 of all before it.
+order, 4 bytes a number, then those of 8; the CRC-32 of all before it.
 """
 
 import struct
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rtrl.device._layout import KINDS, fingerprint, members, numbers, stored
+from rtrl.device._layout import KINDS, fingerprint, members, numbers, size_of, stored
 from rtrl.validate import require
 
 VERSION = 1
@@ -34,7 +34,7 @@ def pack(state: Any, name: str = "learner") -> bytes:
     layout = members(state)
     body = b"".join(
         np.asarray(value).astype(KINDS[m.dtype][1]).tobytes()
-        for m, value in zip(layout, numbers(state), strict=True)
+        for m, value in zip(layout, numbers(state, layout), strict=True)
     )
     label = name.encode()[:15]
     head = struct.pack("<4sIII16s", b"RTRL", VERSION, fingerprint(layout), len(body), label)
@@ -54,7 +54,7 @@ def unpack(data: bytes, like: _T) -> _T:
             learner.
     """
     layout = members(like)
-    sizes = [4 * m.size for m in layout]
+    size = size_of(layout)
     require(data[:4] == b"RTRL" and len(data) >= HEADER + 4, "data", "a packed state",
             bytes(data[:16]))  # fmt: skip
     _, version, found, length = struct.unpack("<4sIII", data[:16])
@@ -62,26 +62,29 @@ def unpack(data: bytes, like: _T) -> _T:
     whole = len(data) == HEADER + length + 4
     intact = whole and struct.unpack("<I", data[-4:])[0] == zlib.crc32(data[:-4])
     require(intact, "data", "a packed state as it was written", "one that is damaged")
-    fits = found == fingerprint(layout) and length == sum(sizes)
-    require(fits, "data", f"a state of {sum(sizes)} bytes with the layout of `like`",
-            f"one of {length} bytes with another layout" if length != sum(sizes)
+    fits = found == fingerprint(layout) and length == size
+    require(fits, "data", f"a state of {size} bytes with the layout of `like`",
+            f"one of {length} bytes with another layout" if length != size
             else "one with another layout")  # fmt: skip
-    values, offset = [], HEADER
-    for m, size in zip(layout, sizes, strict=True):
+    values: dict[tuple[int, str], np.ndarray] = {}
+    offset = HEADER
+    for m in layout:
         flat = np.frombuffer(data, KINDS[m.dtype][1], m.size, offset)
-        values.append(flat.reshape(m.shape).astype(m.dtype))
-        offset += size
-    remaining = iter(values)
+        values[m.leaf, m.part] = flat.reshape(m.shape).astype(m.dtype)
+        offset += flat.nbytes
     old, structure = jax.tree.flatten(like)
-    return jax.tree.unflatten(structure, [_take(leaf, remaining) for leaf in old])
+    places = iter(range(len(old)))
+    return jax.tree.unflatten(
+        structure, [_take(leaf, next(places), values) if stored(leaf) else leaf for leaf in old]
+    )
 
 
-def _take(leaf: Any, values: Any) -> Any:
-    if not stored(leaf):
-        return leaf
-    value = next(values)
-    if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
-        whole = np.empty(value.shape, leaf.dtype)
-        whole.real, whole.imag = value, next(values)
-        value = whole
-    return jnp.asarray(value) if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) else value
+def _take(like: Any, leaf: int, values: dict[tuple[int, str], np.ndarray]) -> Any:
+    if jnp.issubdtype(like.dtype, jnp.complexfloating):
+        value = np.empty(like.shape, like.dtype)
+        value.real, value.imag = values[leaf, "re"], values[leaf, "im"]
+    else:
+        value = values[leaf, ""]
+    if isinstance(like, np.generic):
+        return value[()]
+    return jnp.asarray(value) if isinstance(like, jax.Array | jax.ShapeDtypeStruct) else value

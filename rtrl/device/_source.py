@@ -1,16 +1,19 @@
 """The source file of a learner in C."""
 
 import textwrap
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from rtrl.device._around import around
 from rtrl.device._expressions import literal
 from rtrl.device._function import SCRATCH, Function, rows, table, write
-from rtrl.device._layout import KINDS, Member, fingerprint, members, numbers
+from rtrl.device._layout import KINDS, Member, members, numbers, size_of, stream_of
 from rtrl.device._names import Names
 from rtrl.device._pack import VERSION
 from rtrl.device._step import Sizes, trace
+from rtrl.learners import OnlineLearner
 
 _WORDS = {"float": "float", "int": "int", "uint": "unsigned", "bool": "int"}
 
@@ -24,40 +27,60 @@ class Source(NamedTuple):
     state_bytes: int
     scratch_bytes: int
     operations: int
+    delay: int
 
 
 def source(learner: Any, state: Any, name: str) -> Source:
     """Write a learner and its state as C."""
-    step, predict, sizes = trace(learner, state)
+    parts = trace(learner, state)
+    stream = stream_of(state)
     tables = Names()
-    learn, look = write(step, tables), write(predict, tables)
+    learn, predict = write(parts.learn, tables), write(parts.predict, tables)
+    ahead = None if parts.ahead is None else write(parts.ahead, tables)
+    functions = [f for f in (learn, predict, ahead) if f is not None]
     layout = members(state)
     scratch: dict[str, int] = {}
-    for function in (learn, look):
+    for function in functions:
         for kind, size in function.scratch.items():
             scratch[kind] = max(scratch.get(kind, 0), size)
-    parts = [
-        _head(name, learn, look),
+    plain = isinstance(learner, OnlineLearner) and stream is None
+    if plain:
+        calls = _learn(name, f"int {name}_step", parts.sizes, learn, "reset = reset != 0;\n")
+        calls += _look(f"void {name}_predict(const float *x, float *prediction)", predict)
+    else:
+        calls = _learn(name, "static int learn", parts.sizes, learn, "")
+        calls += _look("static void predict_now(const float *x, float *prediction)", predict)
+        if ahead is not None:
+            calls += _look("static void look(const float *x, int reset, float *prediction)", ahead)
+        calls += around(name, learner, state, _hidden(layout))
+    texts = [
+        _head(name),
         _state(name, layout),
         _scratch(scratch),
-        "".join(f"{text}\n" for text in sorted({**learn.helpers, **look.helpers}.values())),
-        "".join(table(n, node) + "\n" for n, node in {**learn.tables, **look.tables}.items()),
-        _init(name, layout, numbers(state)),
-        _step(name, sizes, learn),
-        _predict(name, look),
+        "".join(f"{t}\n" for t in sorted({h for f in functions for h in f.helpers.values()})),
+        "".join(table(n, node) + "\n" for f in functions for n, node in f.tables.items()),
+        _init(name, layout, numbers(state, layout)),
+        calls,
         _load_and_save(name, layout),
     ]
     return Source(
-        "\n".join(part.strip("\n") + "\n" for part in parts if part.strip()),
-        sizes,
+        "\n".join(text.strip("\n") + "\n" for text in texts if text.strip()),
+        parts.sizes,
         layout,
-        4 * sum(m.size for m in layout),
+        size_of(layout),
         4 * sum(scratch.values()),
         learn.operations,
+        0 if stream is None else stream.delay,
     )
 
 
-def _head(name: str, *functions: Function) -> str:
+def _hidden(layout: list[Member]) -> list[tuple[str, str]]:
+    """Hidden states ahead of a learner, and the learner's own."""
+    return [(m.name, m.name.replace("ahead", "carry", 1)) for m in layout
+            if m.name.startswith("ahead_")]  # fmt: skip
+
+
+def _head(name: str) -> str:
     return f"""
 /* {name}: a recurrent network that predicts and learns, one timestep after the other.
 
@@ -79,16 +102,22 @@ typedef char {name}_needs_words_of_4_bytes[sizeof(int) == 4 && sizeof(float) == 
 
 
 def _state(name: str, layout: list[Member]) -> str:
-    lines = [f"/* What {name} knows: parameters, hidden states, traces, the optimizer's state. */",
-             "static struct {"]  # fmt: skip
+    text = [f"/* What {name} knows: parameters, hidden states, traces, the optimizer's state. */",
+            "static struct {", *_fields(m for m in layout if not m.wide), "} state;"]  # fmt: skip
+    if any(m.wide for m in layout):
+        text += ["", "/* Scales and counts of the stream. */", "static struct {",
+                 *_fields(m for m in layout if m.wide), "} scale;"]  # fmt: skip
+    return "\n".join(text)
+
+
+def _fields(layout: Iterable[Member]) -> list[str]:
+    lines = []
     for m in layout:
-        kind = KINDS[m.dtype][0]
-        size = f"[{m.size}]" if m.size != 1 or m.shape not in ((), (1,)) else ""
-        if m.size == 1:
-            size = ""
-        shape = " x ".join(map(str, m.shape))
-        lines.append(f"    {kind} {m.name}{size};" + (f" /* {shape} */" if len(m.shape) > 1 else ""))
-    return "\n".join([*lines, "} state;"])
+        size = "" if m.single else f"[{m.size}]"
+        shape = " x ".join(str(n) for n in m.shape if n != 1)
+        comment = f" /* {shape} */" if "x" in shape else ""
+        lines.append(f"    {KINDS[m.dtype][0]} {m.name}{size};{comment}")
+    return lines
 
 
 def _scratch(scratch: dict[str, int]) -> str:
@@ -104,33 +133,35 @@ def _scratch(scratch: dict[str, int]) -> str:
 def _init(name: str, layout: list[Member], values: list[np.ndarray]) -> str:
     tables, lines = [], []
     for m, value in zip(layout, values, strict=True):
-        kind = {"float32": "float", "uint32": "uint"}.get(m.dtype, "int")
+        kind = {"float32": "float", "uint32": "uint", "float64": "double"}.get(m.dtype, "int")
+        struct = "scale" if m.wide else "state"
         flat = value.reshape(-1)
         first = flat[:1].tobytes()
         if flat.tobytes() == first * flat.size:
             if flat.size and flat[0] != 0:
                 text = literal(flat[0], kind)
-                if m.size == 1:
-                    lines.append(f"    state.{m.name} = {text};")
+                if m.single:
+                    lines.append(f"    {struct}.{m.name} = {text};")
                 else:
                     lines += [f"    for (int i = 0; i < {m.size}; i++) {{",
-                              f"        state.{m.name}[i] = {text};", "    }"]  # fmt: skip
+                              f"        {struct}.{m.name}[i] = {text};", "    }"]  # fmt: skip
             continue
         tables.append(f"static const {KINDS[m.dtype][0]} first_{m.name}[{m.size}] = {{\n"
                       f"{rows(flat, kind)}\n}};\n")  # fmt: skip
-        lines.append(f"    memcpy(state.{m.name}, first_{m.name}, sizeof state.{m.name});")
+        lines.append(f"    memcpy({struct}.{m.name}, first_{m.name}, sizeof {struct}.{m.name});")
     body = "\n".join(lines)
+    also = "    memset(&scale, 0, sizeof scale);\n" if any(m.wide for m in layout) else ""
     return "\n".join([
         "/* The state that was exported. */",
         *tables,
-        f"void {name}_init(void)\n{{\n    memset(&state, 0, sizeof state);\n{body}\n}}",
+        f"void {name}_init(void)\n{{\n    memset(&state, 0, sizeof state);\n{also}{body}\n}}",
     ])  # fmt: skip
 
 
-def _step(name: str, sizes: Sizes, learn: Function) -> str:
-    body = "\n".join(learn.body)
+def _learn(name: str, head: str, sizes: Sizes, learn: Function, first: str) -> str:
     return f"""
-int {name}_step(const float *x, const float *y, float weight, int reset, float *prediction)
+/* Predict from x, then learn from y: see {name}_step. */
+{head}(const float *x, const float *y, float weight, int reset, float *prediction)
 {{
     static const float no_target[{sizes.y}] = {{0}};
     int skipped;
@@ -139,25 +170,34 @@ int {name}_step(const float *x, const float *y, float weight, int reset, float *
         y = no_target;
         weight = 0.0f;
     }}
-    reset = reset != 0;
-{textwrap.indent(body, "")}
+{textwrap.indent(first, "    ")}{chr(10).join(learn.body)}
     return skipped;
 }}
 """
 
 
-def _predict(name: str, look: Function) -> str:
-    body = "\n".join(look.body)
-    return f"""
-void {name}_predict(const float *x, float *prediction)
-{{
-{body}
-}}
-"""
+def _look(head: str, look: Function) -> str:
+    return f"\n{head}\n{{\n{chr(10).join(look.body)}\n}}\n"
 
 
 def _load_and_save(name: str, layout: list[Member]) -> str:
     upper = name.upper()
+    wide = any(m.wide for m in layout)
+    size = "sizeof state + sizeof scale" if wide else "sizeof state"
+    load_wide = "" if not wide else """    from += 32 + sizeof state;
+    for (size_t i = 0; i < sizeof scale; i += 8) {
+        const unsigned long long low = get(from + i), high = get(from + i + 4);
+        const unsigned long long number = low | high << 32;
+        memcpy((char *)&scale + i, &number, 8);
+    }
+"""
+    save_wide = "" if not wide else """    for (size_t i = 0; i < sizeof scale; i += 8) {
+        unsigned long long number;
+        memcpy(&number, (const char *)&scale + i, 8);
+        put(to + 32 + sizeof state + i, (unsigned)(number & 0xffffffffu));
+        put(to + 32 + sizeof state + i + 4, (unsigned)(number >> 32));
+    }
+"""
     label = "".join(f"'{c}', " for c in name[:15])
     return f"""
 /* Numbers of 4 bytes, the least significant first, whatever the machine. */
@@ -196,7 +236,7 @@ int {name}_load(const void *bytes, size_t size)
     if (get(from + 4) != {VERSION}u) {{
         return {upper}_OTHER_VERSION;
     }}
-    if (get(from + 8) != {upper}_LAYOUT || get(from + 12) != sizeof state) {{
+    if (get(from + 8) != {upper}_LAYOUT || get(from + 12) != {size}) {{
         return {upper}_OTHER_LEARNER;
     }}
     if (get(from + {upper}_STATE_BYTES - 4) != checksum(from, {upper}_STATE_BYTES - 4)) {{
@@ -206,7 +246,7 @@ int {name}_load(const void *bytes, size_t size)
         const unsigned number = get(from + 32 + i);
         memcpy((char *)&state + i, &number, 4);
     }}
-    return 0;
+{load_wide}    return 0;
 }}
 
 size_t {name}_save(void *bytes, size_t size)
@@ -219,17 +259,15 @@ size_t {name}_save(void *bytes, size_t size)
     memcpy(to, "RTRL", 4);
     put(to + 4, {VERSION}u);
     put(to + 8, {upper}_LAYOUT);
-    put(to + 12, (unsigned)sizeof state);
+    put(to + 12, (unsigned)({size}));
     memcpy(to + 16, label, 16);
     for (size_t i = 0; i < sizeof state; i += 4) {{
         unsigned number;
         memcpy(&number, (const char *)&state + i, 4);
         put(to + 32 + i, number);
     }}
-    put(to + {upper}_STATE_BYTES - 4, checksum(to, {upper}_STATE_BYTES - 4));
+{save_wide}    put(to + {upper}_STATE_BYTES - 4, checksum(to, {upper}_STATE_BYTES - 4));
     return {upper}_STATE_BYTES;
 }}
 """
 
-
-__all__ = ["Source", "fingerprint", "source"]
