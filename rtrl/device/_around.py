@@ -186,7 +186,7 @@ int {name}_step(const float *x, const float *y, float weight, int reset, float *
 
 void {name}_predict(const float *x, float *prediction)
 {{
-{scaled}{moves}{look}
+{scaled}{moves if look else ""}{look}
     predict_now({x}, prediction);{out}
 }}
 """

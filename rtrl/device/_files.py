@@ -31,6 +31,7 @@ extern "C" {{
 #define {n}_TARGETS {c.sizes.y}     /* numbers in y */
 #define {n}_PREDICTIONS {c.sizes.prediction} /* numbers in prediction */
 {delay}#define {n}_STATE_BYTES {c.state_bytes + HEADER + 4}u /* of a saved state */
+#define {n}_SLOT_BYTES ({n}_STATE_BYTES + 4u) /* of one of the two slots of {name}_keep */
 #define {n}_LAYOUT 0x{fingerprint(c.layout):08x}u /* what a saved state has to say to fit */
 
 /* What {name}_load may say beside 0. */
@@ -38,6 +39,7 @@ extern "C" {{
 #define {n}_OTHER_VERSION (-2) /* saved by another version of rtrl */
 #define {n}_OTHER_LEARNER (-3) /* of a learner with other parts */
 #define {n}_DAMAGED (-4)       /* not as it was written */
+#define {n}_NO_MEMORY (-5)     /* read or write said that it failed */
 
 /* Go back to the state that was exported. */
 void {name}_init(void);
@@ -65,6 +67,22 @@ int {name}_load(const void *bytes, size_t size);
 /* Write the state, {n}_STATE_BYTES, for {name}_load or rtrl.device.unpack. Returns the bytes
    written: 0 if size is too small. */
 size_t {name}_save(void *bytes, size_t size);
+
+/* Memory that keeps what it holds without power: two slots of {n}_SLOT_BYTES, one after the other.
+   Both functions return 0 if all went well. write gets blocks of up to 64 bytes in order, from the
+   beginning of a slot to its end: erase the slot when its first block comes, if need be. */
+struct {name}_memory {{
+    int (*read)(void *context, size_t offset, void *bytes, size_t size);
+    int (*write)(void *context, size_t offset, const void *bytes, size_t size);
+    void *context;
+}};
+
+/* Write the state to the slot that does not hold the newest one. Wherever the power fails, one slot
+   stays whole. Returns 0, or why not. */
+int {name}_keep(const struct {name}_memory *memory);
+
+/* Take over the newest whole slot. Returns 0, or {n}_NO_STATE if there is none. */
+int {name}_recall(const struct {name}_memory *memory);
 
 #ifdef __cplusplus
 }}

@@ -34,9 +34,8 @@ def origin_of(eqn: Any) -> Origin:
     return Origin("", "", 0, "", back)
 
 
-def user_of(eqn: Any) -> str:
+def user_of(origin: Origin) -> str:
     """In words, for a message."""
-    origin = origin_of(eqn)
     if not origin.file:
         return "JAX itself"
     return f"{origin.function} ({Path(origin.file).name}, line {origin.line})"

@@ -11,7 +11,7 @@ from rtrl.device._expressions import literal
 from rtrl.device._function import SCRATCH, Function, rows, table, write
 from rtrl.device._layout import KINDS, Member, members, numbers, size_of, stream_of
 from rtrl.device._names import Names
-from rtrl.device._pack import VERSION
+from rtrl.device._saving import saving
 from rtrl.device._step import Sizes, trace
 from rtrl.learners import OnlineLearner
 
@@ -61,7 +61,7 @@ def source(learner: Any, state: Any, name: str) -> Source:
         "".join(table(n, node) + "\n" for f in functions for n, node in f.tables.items()),
         _init(name, layout, numbers(state, layout)),
         calls,
-        _load_and_save(name, layout),
+        saving(name, layout),
     ]
     return Source(
         "\n".join(text.strip("\n") + "\n" for text in texts if text.strip()),
@@ -178,96 +178,3 @@ def _learn(name: str, head: str, sizes: Sizes, learn: Function, first: str) -> s
 
 def _look(head: str, look: Function) -> str:
     return f"\n{head}\n{{\n{chr(10).join(look.body)}\n}}\n"
-
-
-def _load_and_save(name: str, layout: list[Member]) -> str:
-    upper = name.upper()
-    wide = any(m.wide for m in layout)
-    size = "sizeof state + sizeof scale" if wide else "sizeof state"
-    load_wide = "" if not wide else """    from += 32 + sizeof state;
-    for (size_t i = 0; i < sizeof scale; i += 8) {
-        const unsigned long long low = get(from + i), high = get(from + i + 4);
-        const unsigned long long number = low | high << 32;
-        memcpy((char *)&scale + i, &number, 8);
-    }
-"""
-    save_wide = "" if not wide else """    for (size_t i = 0; i < sizeof scale; i += 8) {
-        unsigned long long number;
-        memcpy(&number, (const char *)&scale + i, 8);
-        put(to + 32 + sizeof state + i, (unsigned)(number & 0xffffffffu));
-        put(to + 32 + sizeof state + i + 4, (unsigned)(number >> 32));
-    }
-"""
-    label = "".join(f"'{c}', " for c in name[:15])
-    return f"""
-/* Numbers of 4 bytes, the least significant first, whatever the machine. */
-static unsigned get(const unsigned char *bytes)
-{{
-    return (unsigned)bytes[0] | (unsigned)bytes[1] << 8 | (unsigned)bytes[2] << 16
-        | (unsigned)bytes[3] << 24;
-}}
-
-static void put(unsigned char *bytes, unsigned number)
-{{
-    for (int i = 0; i < 4; i++) {{
-        bytes[i] = (unsigned char)(number >> 8 * i & 255u);
-    }}
-}}
-
-/* CRC-32, as in zip files. */
-static unsigned checksum(const unsigned char *bytes, size_t size)
-{{
-    unsigned crc = ~0u;
-    for (size_t i = 0; i < size; i++) {{
-        crc ^= bytes[i];
-        for (int bit = 0; bit < 8; bit++) {{
-            crc = crc >> 1 ^ (crc & 1u ? 0xedb88320u : 0u);
-        }}
-    }}
-    return ~crc;
-}}
-
-int {name}_load(const void *bytes, size_t size)
-{{
-    const unsigned char *from = bytes;
-    if (size < {upper}_STATE_BYTES || memcmp(from, "RTRL", 4) != 0) {{
-        return {upper}_NO_STATE;
-    }}
-    if (get(from + 4) != {VERSION}u) {{
-        return {upper}_OTHER_VERSION;
-    }}
-    if (get(from + 8) != {upper}_LAYOUT || get(from + 12) != {size}) {{
-        return {upper}_OTHER_LEARNER;
-    }}
-    if (get(from + {upper}_STATE_BYTES - 4) != checksum(from, {upper}_STATE_BYTES - 4)) {{
-        return {upper}_DAMAGED;
-    }}
-    for (size_t i = 0; i < sizeof state; i += 4) {{
-        const unsigned number = get(from + 32 + i);
-        memcpy((char *)&state + i, &number, 4);
-    }}
-{load_wide}    return 0;
-}}
-
-size_t {name}_save(void *bytes, size_t size)
-{{
-    static const char label[16] = {{{label.rstrip(", ")}}};
-    unsigned char *to = bytes;
-    if (size < {upper}_STATE_BYTES) {{
-        return 0;
-    }}
-    memcpy(to, "RTRL", 4);
-    put(to + 4, {VERSION}u);
-    put(to + 8, {upper}_LAYOUT);
-    put(to + 12, (unsigned)({size}));
-    memcpy(to + 16, label, 16);
-    for (size_t i = 0; i < sizeof state; i += 4) {{
-        unsigned number;
-        memcpy(&number, (const char *)&state + i, 4);
-        put(to + 32 + i, number);
-    }}
-{save_wide}    put(to + {upper}_STATE_BYTES - 4, checksum(to, {upper}_STATE_BYTES - 4));
-    return {upper}_STATE_BYTES;
-}}
-"""
-

@@ -121,7 +121,7 @@ def _equation(g: Graph, eqn: Any, operands: list[Value]) -> list[Value]:
         result = _apply(g, eqn, name, operands)
     except NotImplementedError as error:
         reason = f" {error}" if str(error) else ""
-        refused = Refused(f"the primitive {name}{reason}, used by {user_of(eqn)}")
+        refused = Refused(f"the primitive {name}{reason}, used by {user_of(g.origin)}")
         return [refused] * len(outs)
     results = list(result) if type(result) is list else [result]
     for value in results:
