@@ -5,18 +5,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+from rtrl.cells import cells_of
 from rtrl.device import _files
 from rtrl.device._layout import C_WORDS
 from rtrl.device._source import source
-from rtrl.cells import cells_of
 from rtrl.learners import OnlineLearner
 from rtrl.streams import Standardized
 from rtrl.validate import require
 
 
-def export(
-    learner: Any, state: Any, folder: str | os.PathLike[str], name: str = "learner"
-) -> None:
+def export(learner: Any, state: Any, folder: str | os.PathLike[str], name: str = "learner") -> None:
     """Write a learner as C99: predict and learn, one timestep after the other, without Python.
 
     The folder gets ``name.h`` (the interface, to read first), ``name.c``, ``main.c`` (rows on
@@ -47,7 +45,7 @@ def export(
     files = {
         f"{name}.h": _files.header(name, c),
         f"{name}.c": c.text,
-        "main.c": _files.main(name),
+        "main.c": _files.main(name, c),
         "Makefile": _files.makefile(name),
         f"{name}.ino": _files.sketch(name),
         "README.md": _files.readme(name, c, about),
