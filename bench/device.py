@@ -56,9 +56,7 @@ def network(cell: str, size: int):
     model = rtrl.SequenceModel(
         1, 1, size, 1, lambda n, k: new(n, size, key=k), norm=None, key=jax.random.key(0)
     )
-    learner = rtrl.OnlineLearner(
-        lambda p, y: jnp.sum((p - y) ** 2), optax.sgd(1e-3), donate=False
-    )
+    learner = rtrl.OnlineLearner(lambda p, y: jnp.sum((p - y) ** 2), optax.sgd(1e-3), donate=False)
     return learner, learner.init(model)
 
 
