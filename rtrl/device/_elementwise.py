@@ -22,7 +22,7 @@ SCALAR = {
 }  # fmt: skip
 
 
-def apply(g: Graph, eqn: Any, name: str, operands: list[Value]) -> Any:
+def apply(g: Graph, eqn: Any, name: str, operands: list[Any]) -> Any:
     is_complex = any(isinstance(o, Pair) for o in operands) or name == "complex"
     if name in SHAPES:
         return _planes(g, SHAPES[name], eqn, operands)

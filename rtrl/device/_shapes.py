@@ -1,7 +1,7 @@
 """What JAX's primitives do to the shape of an array: a row each, for one plane of it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,16 +27,13 @@ def whole(g: Graph, x: Node, aval: Any) -> Node:
     return g.broadcast(x, squeezed(aval.shape)) if x.shape == () else x
 
 
-def _reread(g: Graph, eqn: Any, x: Node, where: list[tuple[int | None, int, int]]) -> Node:
+def _reread(g: Graph, eqn: Any, x: Node, where: Sequence[tuple[int, int, int]]) -> Node:
     """A view; ``where``: for every axis of the operand (axis of the result, stride, offset)."""
     before, after = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
     if x.shape == ():
         return x
     place = {axis: i for i, axis in enumerate(kept(after))}
-    axes = [
-        Axis(place.get(where[i][0]) if where[i][0] is not None else None, *where[i][1:])
-        for i in kept(before)
-    ]
+    axes = [Axis(place.get(where[i][0]), *where[i][1:]) for i in kept(before)]
     axes = [Axis(a.axis, a.stride if a.axis is not None else 1, a.offset) for a in axes]
     return g.view(x, squeezed(after), axes)
 
