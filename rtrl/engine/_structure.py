@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array
+from jax.extend.core import ClosedJaxpr
+from jaxtyping import Array, PyTree
 
 from rtrl.cells import Cell
-from rtrl.engine._dependence import depends
+from rtrl.engine._affinity import Affinity, Degree
+from rtrl.engine._dependence import Dependence
+from rtrl.engine._jaxpr import Analysis, classify, trace
 from rtrl.engine._modules import Modules, all_weights
 
 
@@ -60,60 +62,93 @@ def structure(modules: Modules) -> Structure:
     return _structure(signature(modules.cell))
 
 
+class Code(NamedTuple):
+    """What a function of a cell and a timestep does, whatever the values of all arrays.
+
+    Attributes:
+        jaxpr: inputs are all arrays of the cell, the state, what enters the timestep, and for a
+            derivative the tangents of these and of the parameters.
+        leaves: which of the inputs are the cell's parameters, in their order.
+        h, u, v: which are the state, the projected inputs and the recurrent ones.
+        tangents: which are the tangents, of the parameters, h, u and v.
+    """
+
+    jaxpr: ClosedJaxpr
+    leaves: tuple[int, ...]
+    h: int
+    u: tuple[int, ...]
+    v: tuple[int, ...]
+    tangents: tuple[int, ...]
+
+    def shape(self, i: int) -> tuple[int, ...]:
+        return self.jaxpr.in_avals[i].shape
+
+    def is_complex(self, i: int) -> bool:
+        return jnp.issubdtype(self.jaxpr.in_avals[i].dtype, jnp.complexfloating)
+
+    def classify(self, analysis: Analysis, classes: dict[int, Any]) -> list[Any]:
+        """Classify the outputs; inputs that are not named are not asked about."""
+        count = len(self.jaxpr.jaxpr.invars)
+        return classify(self.jaxpr, [classes.get(i, analysis.free) for i in range(count)], analysis)
+
+
+def read_code(
+    signature: tuple[Any, tuple[Any, ...]],
+    function: Callable[..., PyTree],
+    *,
+    derivative: bool = False,
+) -> Code:
+    """Trace a function of ``(modules, h, w)`` for a cell of this signature.
+
+    ``derivative``: a fourth argument are tangents, ``(parameters, h, w)``.
+
+    Raises:
+        ValueError: the cell's Python code looks at the values of arrays.
+    """
+    arrays = [jax.ShapeDtypeStruct(*a) for a in signature[1] if isinstance(a, AbstractArray)]
+
+    def modules(arrays: list[Array]) -> Modules:
+        remaining = iter(arrays)
+        return Modules(with_values(signature, lambda _: next(remaining)))
+
+    try:
+        h, w = jax.eval_shape(lambda arrays: modules(arrays).example(), arrays)
+        parameters = [a for a in arrays if jnp.issubdtype(a.dtype, jnp.inexact)]
+        tangents = [(parameters, h, w)] if derivative else []
+        code = trace(
+            lambda arrays, h, w, *tangents: function(modules(arrays), h, w, *tangents),
+            arrays, h, w, *tangents,
+        )  # fmt: skip
+    except jax.errors.ConcretizationTypeError as error:
+        name = type(with_values(signature, lambda a: a)).__name__
+        raise ValueError(
+            f"{name}: expected methods that do the same whatever the values of arrays (choose with "
+            f"jnp.where), got Python code that looks at a value: {error}"
+        ) from error
+    count = len(jax.eval_shape(lambda arrays: modules(arrays).weights(), arrays))
+    state = len(arrays)
+    first, last = state + 1, state + 1 + len(w)
+    return Code(
+        code,
+        tuple(i for i, a in enumerate(arrays) if jnp.issubdtype(a.dtype, jnp.inexact)),
+        state,
+        tuple(range(first, first + count)),
+        tuple(range(first + count, last)),
+        tuple(range(last, len(code.in_avals))),
+    )
+
+
 @functools.lru_cache(maxsize=256)
 def _structure(signature: tuple[Any, tuple[Any, ...]]) -> Structure:
-    with jax.ensure_compile_time_eval():
-        m = Modules(with_values(signature, lambda a: np.ones(a.shape, a.dtype)))
-        h, w = m.example()
-        count = len(m.weights())
+    code = read_code(signature, lambda m, h, w: (m.update(h, w), all_weights(m.cell)))
+    # One walk tells of every leaf where it goes.
+    update, *weights = code.classify(Dependence(), {i: frozenset([i]) for i in code.leaves})
+    projections = frozenset().union(*weights)
 
-        def replaced(i, leaf):
-            return [*m.leaves[:i], leaf, *m.leaves[i + 1 :]]
-
-        def using(function):
-            return tuple(
-                i
-                for i, leaf in enumerate(m.leaves)
-                if depends(lambda v, i=i: function(replaced(i, v)), leaf)
-            )
-
-        def derivatives(hv):
-            h, v = hv
-            after = (*w[:count], *v)
-            return m.decay(h, after), [m.gain(h, after, p) for p in range(count, len(w))]
-
-        return Structure(
-            module_leaves=using(lambda leaves: m.update(h, w, leaves)),
-            projection_leaves=using(lambda leaves: all_weights(m.with_leaves(leaves))),
-            affine=not depends(derivatives, (h, w[count:])) and _looks_affine(m, w, count),
-        )
-
-
-def _looks_affine(m: Modules, w: tuple[Array, ...], count: int) -> bool:
-    """Whether ``update(h, u, v) = D h + J v + update(0, u, 0)`` at random states of many sizes.
-
-    A derivative that does not depend on the state is not enough: a cell may use the state where no
-    derivative sees it, such as a spike behind ``stop_gradient``.
-    """
-    rng = np.random.default_rng(0)
-    scales = np.logspace(-2, 3, 16)[:, None]
-
-    def draw(like):
-        sample = rng.standard_normal((16, *like.shape))
-        return jnp.asarray(scales.reshape(16, *[1] * like.ndim) * sample, like.dtype)
-
-    u, v = w[:count], w[count:]
-
-    @jax.jit
-    def compare(hs, vs):
-        rest, matrix = m.update(jnp.zeros_like(m.initial), w), m.decay(m.initial, w)
-        gains = [m.gain(m.initial, w, p) for p in range(count, len(w))]
-
-        def affine(h, v):
-            recurrent = sum(gain * x for gain, x in zip(gains, v, strict=True))
-            return (matrix * h).sum(1) + recurrent + rest
-
-        return jax.vmap(lambda h, v: m.update(h, (*u, *v)))(hs, vs), jax.vmap(affine)(hs, vs)
-
-    got, expected = compare(draw(m.initial), tuple(draw(x) for x in v))
-    return bool(np.allclose(got, expected, rtol=1e-4, atol=1e-4))
+    asked = dict.fromkeys((code.h, *code.v), Degree.AFFINE)
+    degree, *_ = code.classify(Affinity(over_complex=code.is_complex(code.h)), asked)
+    return Structure(
+        module_leaves=tuple(k for k, i in enumerate(code.leaves) if i in update),
+        projection_leaves=tuple(k for k, i in enumerate(code.leaves) if i in projections),
+        affine=degree <= Degree.AFFINE,
+    )
