@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from rtrl.engine._data import Chunk
-from rtrl.engine._rule import Rule
+from rtrl.engine._once import check_once
+from rtrl.engine._rule import LocalRule, Rule
 
 Loss = Callable[[PyTree, PyTree], Array]
 
@@ -50,7 +51,9 @@ def chunk_gradient(
         network = eqx.combine(params, static)
         return network(chunk.xs, carry, rule=rule, resets=chunk.resets, mask=chunk.mask, key=key)
 
-    once = getattr(model, "recurs_once", False)
+    once = getattr(model, "recurs_once", False) and isinstance(rule, LocalRule)
+    if once:
+        check_once(model, run, params, carry)
     predictions, pull = rule.differentiate(run, params, carry, once=once)
     weights = chunk.weights
     if chunk.ys is None:

@@ -15,22 +15,27 @@ class Deferred(eqx.Module):
 
     Attributes:
         trace: the trace before the chunk.
+        place: which of the network's cells it belongs to.
         spent: whether a recurrence has taken it, so that the next can't.
     """
 
     trace: PyTree[Array]
+    place: int = eqx.field(static=True)
     spent: bool = eqx.field(static=True, default=False)
 
     def to_come(self, after: PyTree[Array]) -> "Deferred":
         """What takes its place after the forward pass: what has no derivative has advanced."""
         waiting, _ = eqx.partition(self.trace, eqx.is_inexact_array)
         _, advanced = eqx.partition(after, eqx.is_inexact_array)
-        return Deferred(eqx.combine(waiting, advanced), spent=True)
+        return Deferred(eqx.combine(waiting, advanced), self.place, spent=True)
 
 
 def defer(carry: PyTree[Carry]) -> tuple[PyTree, PyTree]:
     """Make the traces `Deferred`; split them from the rest, for `eqx.combine` to join."""
-    deferred = jax.tree.map(lambda c: Carry(c.state, Deferred(c.trace)), carry, is_leaf=is_carry)
+    carries, structure = jax.tree.flatten(carry, is_leaf=is_carry)
+    deferred = jax.tree.unflatten(
+        structure, [Carry(c.state, Deferred(c.trace, place)) for place, c in enumerate(carries)]
+    )
     traces = jax.tree.map(
         lambda c: Carry(
             jax.tree.map(lambda _: False, c.state),

@@ -19,8 +19,10 @@ class Analysis(abc.ABC):
 
     #: The class of a value that depends on none of the inputs asked about.
     free: Any = None
-    #: Whether the value alone is asked about, so that a custom derivative does not matter.
+    #: Whether derivatives are asked about too, so that a custom one is not to be looked through.
     derivatives_matter: bool = False
+    #: How many loops the equation in hand is in.
+    looping: int = 0
 
     @abc.abstractmethod
     def anything(self, classes: Sequence[Any]) -> Any:
@@ -33,6 +35,10 @@ class Analysis(abc.ABC):
     @abc.abstractmethod
     def apply(self, eqn: JaxprEqn, classes: list[Any]) -> list[Any]:
         """Give the classes of the outputs of a primitive that is no call, branch or loop."""
+
+    def custom(self, eqn: JaxprEqn, classes: list[Any]) -> list[Any]:
+        """Give the classes of the outputs of a function with a custom derivative."""
+        return [self.anything(classes)] * len(eqn.outvars)
 
     def stacked(self, c: Any) -> Any:
         """Give the class of values stacked along a new leading axis."""
@@ -71,12 +77,13 @@ def _through(eqn: JaxprEqn, classes: list[Any], a: Analysis) -> list[Any]:
     name, params = eqn.primitive.name, eqn.params
     if name == "cond":
         return _branches(params["branches"], classes, a)
-    if name == "scan":
-        return _scan(params, classes, a)
-    if name == "while":
-        return _while(params, classes, a)
+    if name in ("scan", "while"):
+        a.looping += 1
+        outputs = (_scan if name == "scan" else _while)(params, classes, a)
+        a.looping -= 1
+        return outputs
     if name.startswith("custom_") and a.derivatives_matter:
-        return [a.anything(classes)] * len(eqn.outvars)  # its derivative may be anyone's
+        return a.custom(eqn, classes)
     body = params.get("jaxpr", params.get("call_jaxpr"))
     if name in CALLS and body is not None:
         return _body(body, classes, a)

@@ -146,7 +146,7 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
         deltas, _ = cotangents  # no error comes back through the carry
         if isinstance(trace, Deferred):
             gradients, after, errors = rule.consume(trace.trace, partials, deltas)
-            to_carry = Carry(None, Deferred(eqx.filter(after, eqx.is_inexact_array)))
+            to_carry = Carry(None, Deferred(eqx.filter(after, eqx.is_inexact_array), trace.place))
         else:
             gradients, _, errors = rule.local(trace, partials, deltas)
             to_carry = None
