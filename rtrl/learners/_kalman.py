@@ -42,6 +42,9 @@ def kalman(
         prior: variance of the parameters before the first timestep over that of the noise; larger
             learns faster at first.
 
+    Returns:
+        An optax gradient transformation; its state holds P, ``(rows, m, m)`` for every parameter.
+
     Raises:
         ValueError: ``prior`` is not positive.
 

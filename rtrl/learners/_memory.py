@@ -39,6 +39,7 @@ class MemoryReport(NamedTuple):
 
     @property
     def total(self) -> int:
+        """All of these together, bytes."""
         return sum(self)
 
     def __str__(self) -> str:

@@ -145,6 +145,17 @@ def close_stream(learner: Any, state: Any) -> Any:
 
     Inputs whose targets are known are learned as a ragged chunk; those without a target yet only
     advance the learner. Under ``donate=True`` this uses up ``state``.
+
+    Args:
+        learner: the `OnlineLearner` or `Standardized` one whose stream it is.
+        state: the last state that the stream yielded.
+
+    Returns:
+        A `LearnerState`, or a `StandardizedState` around one.
+
+    Raises:
+        ValueError: the state is not one of a stream.
+        NonFiniteError: as `OnlineLearner.stream`.
     """
     if wraps(state):
         inner = close_stream(learner.learner, state.learner)

@@ -43,7 +43,11 @@ class DiagonalRule(LocalRule):
 
     @abc.abstractmethod
     def decay(self, partials: Partials) -> Array:
-        """Give D, ``(..., d, d, N)``."""
+        """Give D, ``(..., d, d, N)``.
+
+        Args:
+            partials: the one-step derivatives, D among them with the recurrent input held fixed.
+        """
 
     def local(
         self, trace: Trace, partials: Partials, deltas: Array

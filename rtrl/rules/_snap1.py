@@ -24,9 +24,10 @@ class SnAp1(DiagonalRule):
     Args:
         errors: as in `RTRL`: ``"chunk"`` or ``"timestep"``. Inside a chunk errors travel back by
             the same diagonal.
+        implementation: as in `RTRL`.
 
     Raises:
-        ValueError: ``errors`` is neither.
+        ValueError: an argument is none of these.
 
     Source: Menick et al., "Practical real time recurrent learning with a sparse approximation"
     (2021), section 3, n = 1.

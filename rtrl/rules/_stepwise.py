@@ -24,11 +24,24 @@ class StepwiseRule(LocalRule):
 
     @abc.abstractmethod
     def advance(self, trace: Any, partials: Partials) -> Any:
-        """Advance by the one timestep of ``partials``, whose arrays have no time axis here."""
+        """Advance the trace by one timestep.
+
+        Args:
+            trace: before the timestep, with a batch axis.
+            partials: the one-step derivatives, whose arrays have no time axis here.
+
+        Returns the trace after the timestep.
+        """
 
     @abc.abstractmethod
     def read(self, trace: Any, partials: Partials, errors: Inexact[Array, "B d N"]) -> Gradients:
-        """Give the gradient of the batch from the trace after the timestep."""
+        """Give the gradient of a timestep, summed over the batch.
+
+        Args:
+            trace: after the timestep, with a batch axis.
+            partials: as for `advance`.
+            errors: of the states, by spatial backpropagation.
+        """
 
     def local(
         self, trace: Any, partials: Partials, deltas: Inexact[Array, "K B d N"]
