@@ -74,7 +74,8 @@ def complaints(value, doc=None, name=None):
     original = value.__doc__
     value.__doc__ = original if doc is None else doc
     try:
-        return docstrings.complaints(public, {**DOCSTRINGS, "good": inspect.cleandoc(good.__doc__ or "")})
+        known = {**DOCSTRINGS, "good": inspect.cleandoc(good.__doc__ or "")}
+        return docstrings.complaints(public, known)
     finally:
         value.__doc__ = original
 
