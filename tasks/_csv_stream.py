@@ -71,11 +71,11 @@ def csv(
         on_problem: called for every row that is skipped, at once.
 
     Shapes: x (in_size,) and y (out_size,) float64 per row, in the data's own units. Iterating gives
-    (x, y) row by row as `OnlineLearner.stream` takes it with `delay=horizon`; `arrays` gives all
-    rows at once.
+    (x, y) row by row as `OnlineLearner.stream` takes it with `delay=horizon`; `CsvStream.arrays`
+    gives all rows at once.
 
     A row with a wrong number of fields, with text where a number is needed, or with a quote that
-    does not close, is skipped and reported with its line: to `on_problem`, and in `problems`. It
+    does not close, is skipped and reported with its line: to `on_problem`, and in ``problems``. It
     does not count for the horizon. Blank lines, and lines with # in front of the first row, are no
     rows.
 
@@ -179,15 +179,15 @@ class CsvStream:
         raise StopIteration
 
     def arrays(self) -> Stream:
-        """All rows from here to the end: ys[t] is the target of xs[t], `horizon` rows later.
+        """All rows from here to the end: ys[t] is the target of xs[t], ``horizon`` rows later.
 
-        The last `horizon` rows are no xs, as their targets are not known.
+        The last ``horizon`` rows are no xs, as their targets are not known.
 
         Returns:
             A `Stream` in float64, (rows - horizon, in_size) and (rows - horizon, out_size).
 
         Raises:
-            ValueError: there are no more rows than `horizon`.
+            ValueError: there are no more rows than ``horizon``.
         """
         given = list(self)
         found = f"{len(given)} rows, {self.skipped} skipped"

@@ -31,7 +31,7 @@ class Sequences(NamedTuple):
 class Stream(NamedTuple):
     """One long stream in the data's own units: ys[t] is the target of xs[t].
 
-    In a forecasting stream ys[t] is the value that arrives `horizon` timesteps after xs[t], so it
+    In a forecasting stream ys[t] is the value that arrives ``horizon`` timesteps after xs[t], so it
     must not be learned from before then. Generated streams are float32, those from files float64.
 
     Attributes:

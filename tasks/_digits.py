@@ -15,14 +15,14 @@ def digits(
 ) -> Split:
     """Name a handwritten digit (8 x 8 pixels) that is shown pixel by pixel, or row by row.
 
-    The 1,797 images that scikit-learn ships, split at random into `train` and `test`, which holds
-    the share `held_out` of every class (360 images). Needs scikit-learn:
+    The 1,797 images that scikit-learn ships, split at random into ``train`` and ``test``, which
+    holds the share `held_out` of every class (360 images). Needs scikit-learn:
     `pip install "rtrl[tasks]"`.
 
     Args:
         by: what a timestep shows, "pixels" or "rows".
         rng: a seed, or a generator, of the split.
-        held_out: share of every class that is for `test`, between 0 and 1.
+        held_out: share of every class that is for ``test``, between 0 and 1.
 
     Shapes of a batch, with T, in_size = 64, 1 (`by="pixels"`) or 8, 8 (`by="rows"`):
         xs: (T, batch, in_size) float32, ink from 0 to 1, the first row on top, left to right.

@@ -117,7 +117,7 @@ class Split(NamedTuple):
 def sequence_accuracy(logits: ArrayLike, batch: Sequences) -> float:
     """Give the share of sequences whose logits, averaged over time, are highest at the label.
 
-    The average is that of `batch.weights`, so padding does not count.
+    The average is that of ``batch.weights``, so padding does not count.
 
     Args:
         logits: the predictions for the batch, (time, batch, classes).

@@ -3,7 +3,7 @@
 All are prequential: one pass, a prediction at every timestep, made before anything later is seen.
 With z (samples,) or (samples, 1) and a horizon h, each returns the predictions of z[t + h] made at
 t = 0 .. samples - h - 1, a float32 array of shape (samples - h,) or (samples - h, 1): the shape
-of z, aligned with the `ys` of `forecast(z, h)`. The target of timestep t is revealed at t + h, so
+of z, aligned with the ``ys`` of `forecast(z, h)`. The target of timestep t is revealed at t + h, so
 the model that predicts at t has learned from the pairs up to t - h only.
 
 Inputs are standardised with the mean and deviation of the first 500 samples. Before these are
@@ -104,8 +104,8 @@ def esn(
 
         h_t = (1 - leak) h_{t-1} + leak tanh(W h_{t-1} + w z_t + b),    prediction = v_t . [h_t, 1]
 
-    `W` is Gaussian with a share `density` of nonzero entries and the given spectral radius, `w` and
-    `b` are uniform in +- input_scaling and +- bias_scaling, `z` is standardised. `v_t` minimises
+    W is Gaussian with a share `density` of nonzero entries and the given spectral radius, w and b
+    are uniform in +- input_scaling and +- bias_scaling, z is standardised. v_t minimises
     sum over n of forgetting^(m-n) (error of pair n)^2 + forgetting^m ridge |v|^2, where 1 .. m are
     the pairs whose target has been revealed, those of the first `washout` timesteps left out.
 

@@ -31,7 +31,7 @@ def save(path: str | os.PathLike[str], state: Any) -> None:
     At any moment, also after a crash or a power cut, `path` holds either the previous file or the
     new one, whole. Array leaves (JAX and numpy arrays of any numeric dtype, typed PRNG keys) are
     stored bit by bit. Other leaves (Python numbers, strings, functions) and static fields are
-    configuration: they are not stored, and `load` takes them from its `like`.
+    configuration: they are not stored, and `load` takes them from its ``like``.
 
     Args:
         path: the file to write, exactly as named (no suffix is added). An existing one is replaced.
