@@ -17,6 +17,7 @@ from _timing import RESULTS, alternate, digits, merge, pin, provenance, ratios, 
 
 FILE = "tricks.json"
 LENGTH = 256
+CALLS = 200  # of a sum by itself in a round
 CELLS = ("LRU", "LeakyIntegrator")
 SETTINGS = ((1, 1), (16, 1), (1, 64))  # samples, timesteps per chunk
 
@@ -113,6 +114,76 @@ def measure(cell: str, batch: int, chunk: int, rounds: int) -> dict[str, Any]:
     return row
 
 
+def alone(rounds: int) -> list[dict[str, Any]]:
+    """The sums by themselves, as programs of their own: microseconds a call, with and without.
+
+    What is summed is computed on the way, as in the engine: that is what XLA trips over.
+    """
+    import jax
+    import jax.numpy as jnp
+    from _networks import stack
+
+    from rtrl.engine import _xla
+
+    def normal(*shape: int):
+        return jax.random.normal(jax.random.key(0), shape)
+
+    def complex_weights(f: Callable) -> Callable:
+        return lambda a, b, rows: f(jax.lax.complex(a * b, a - b), rows)
+
+    rows = normal(16, 64, 64) + 1j * normal(16, 64, 64)
+    gradient = [leaf for leaf in jax.tree.leaves(stack("LRU")) if hasattr(leaf, "dtype")]
+    cases: dict[str, tuple[str, Callable, tuple]] = {
+        "weighted_sum": (
+            "16 samples, N = H = 64, complex, weights made on the way",
+            complex_weights,
+            (normal(16, 64), normal(16, 64), rows),
+        ),
+        "weighted_sum, weights ready": (
+            "the same, weights as they are",
+            lambda f: f,
+            (normal(16, 64) * (1 + 1j), rows),
+        ),
+        "sum_over_time": (
+            "64 timesteps of 64 modules, one sample, a product",
+            lambda f: lambda a, b: f(a * b),
+            (normal(64, 1, 1, 64), normal(64, 1, 1, 64)),
+        ),
+        "global_norm": (
+            f"a gradient of {len(gradient)} arrays, four LRU layers",
+            lambda f: f,
+            ([normal(*leaf.shape) for leaf in gradient],),
+        ),
+    }
+    einsum = complex_weights(lambda w, rows: jnp.einsum("bn,bnh->nh", w, rows))
+    found = []
+    for name, (what, around, data) in cases.items():
+        trick = name.split(",")[0]
+        kinds = {"with": around(getattr(_xla, trick)), "without": around(plain()[trick])}
+        if name == "weighted_sum":
+            kinds["einsum"] = einsum
+        programs = {kind: _calls(function, data) for kind, function in kinds.items()}
+        times = alternate(programs, rounds, seconds=10)
+        row: dict[str, Any] = {"trick": name, "what": what}
+        row |= {kind: summary([t / CALLS for t in times[kind]], 1e6) for kind in programs}
+        row["ratio"] = summary(ratios(times, "without", "with"))
+        found.append(row)
+    return found
+
+
+def _calls(function: Callable, data: tuple) -> Callable[[], Any]:
+    import jax
+
+    compiled = jax.jit(function).lower(*data).compile()
+
+    def run():
+        for _ in range(CALLS):
+            result = compiled(*data)
+        return result
+
+    return run
+
+
 def table(result: dict[str, Any]) -> str:
     names = tuple(result["tricks"]["rows"][0]["without"])
     lines = [
@@ -138,6 +209,22 @@ def table(result: dict[str, Any]) -> str:
             + " | ".join(cells)
             + " |"
         )
+    lines += [
+        "",
+        "The sums by themselves, as programs of their own; microseconds a call, a few of which are "
+        "the call.",
+        "",
+        "| trick | of what | with | without | ratio |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for row in result["alone"]["rows"]:
+        ratio = row["ratio"]
+        also = f" (einsum: {row['einsum']['median']:.1f})" if "einsum" in row else ""
+        lines.append(
+            f"| {row['trick']} | {row['what']} | {row['with']['median']:.1f} | "
+            f"{row['without']['median']:.1f}{also} | "
+            f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f}) |"
+        )
     made = result["tricks"]
     lines += ["", f"`{made['command']}` on {made['cores']} cores, load {made['load']}: "
               + ", ".join(f"{k} {v}" for k, v in made["versions"].items())]  # fmt: skip
@@ -151,9 +238,15 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="measure nothing, rewrite the table")
     parser.add_argument("--rounds", type=int, default=31, help="turns of every program")
     parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--alone", action="store_true", help="the sums by themselves, only")
     options = parser.parse_args()
     if not options.table:
         pin(options.cores)
+        rows = alone(options.rounds)
+        say(str(rows))
+        merge(FILE, "alone", provenance() | {"rows": rows})
+        if options.alone:
+            return
         rows = []
         for cell in CELLS:
             for batch, chunk in SETTINGS:
