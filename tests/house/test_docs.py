@@ -6,6 +6,7 @@ import links
 import pytest
 from build_docs import build
 from markdown_of import is_foreign, markdown_of
+from reference_names import Names
 from reference_pages import Files
 
 DOCSTRING = """Advance a state.
@@ -44,6 +45,17 @@ def test_a_docstring_as_markdown():
 def test_what_is_a_name_of_this_package():
     assert not is_foreign("Cell") and not is_foreign("rtrl.Cell") and not is_foreign("cell.update")
     assert all(map(is_foreign, ("numpy.load", "ValueError", "None", "f(x)", "a b")))
+
+
+def test_a_name_that_is_none_is_reported():
+    names = Names()
+    assert names.resolve("LRU", "rtrl.rules", "RTRL", set()) == "../rtrl/cells.html#LRU"
+    assert names.resolve("step", "rtrl", "OnlineLearner.scan", set()) == (
+        "rtrl.html#OnlineLearner.step"
+    )
+    assert names.resolve("xs", "rtrl", "recur", {"xs"}) is None and names.errors == []
+    assert names.resolve("nonsense", "rtrl", "recur", set()) is None
+    assert names.errors == ["rtrl.recur: `nonsense` is no name of this package"]
 
 
 def test_a_link_that_leads_nowhere_is_reported(tmp_path):
