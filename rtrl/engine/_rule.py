@@ -125,6 +125,7 @@ class LocalRule(Rule):
 
         def forward(params, traces):
             predictions, after = run(params, eqx.combine(traces, rest))
+            # `after` is auxiliary and so not differentiated; its states are, and must be outputs.
             states = [c.state for c in jax.tree.leaves(after, is_leaf=is_carry)]
             return (predictions, states), after
 

@@ -37,4 +37,5 @@ class EProp(DiagonalRule):
     """
 
     def decay(self, partials: Partials) -> Array:
+        # D is taken with v held fixed, so it is e-prop's as it comes.
         return partials.D

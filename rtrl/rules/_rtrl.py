@@ -37,6 +37,7 @@ class RTRL(DiagonalRule):
     """
 
     def decay(self, partials: Partials) -> Array:
+        # Nothing else reaches a module's state: its own D is its whole Jacobian.
         return partials.D
 
     @classmethod
