@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core test-full bench bench-quick verify-gpu-kernels lint format clean
+.PHONY: help setup demo test test-core test-full bench bench-quick verify-gpu-kernels docs lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench: setup  ## time and memory against BPTT and other libraries, on two quiet 
 
 bench-quick: setup  ## the same, small and rough (2 minutes); writes nothing
 	@$(BIN)/python bench/speed.py --quick
+
+docs: setup  ## the API reference, every link checked, into build/docs
+	@$(BIN)/python tests/house/build_docs.py
 
 lint: setup  ## style, formatting and types
 	@$(BIN)/ruff check .

@@ -16,7 +16,13 @@ Column = str | int
 
 
 class Problem(NamedTuple):
-    """A row that could not be used: the line of the file it starts on, and what is wrong."""
+    """A row that could not be used: the line of the file it starts on, and what is wrong.
+
+    Attributes:
+        line: the line of the file, from 1.
+        reason: what was expected and what came.
+        text: the row as it stands there, cut after 80 characters.
+    """
 
     line: int
     reason: str

@@ -71,13 +71,18 @@ def csv(
         on_problem: called for every row that is skipped, at once.
 
     Shapes: x (in_size,) and y (out_size,) float64 per row, in the data's own units. Iterating gives
-    (x, y) row by row as `OnlineLearner.stream` takes it with `delay=horizon`; `arrays` gives all
-    rows at once.
+    (x, y) row by row as `OnlineLearner.stream` takes it with `delay=horizon`; `CsvStream.arrays`
+    gives all rows at once.
 
     A row with a wrong number of fields, with text where a number is needed, or with a quote that
-    does not close, is skipped and reported with its line: to `on_problem`, and in `problems`. It
+    does not close, is skipped and reported with its line: to `on_problem`, and in ``problems``. It
     does not count for the horizon. Blank lines, and lines with # in front of the first row, are no
     rows.
+
+    Raises:
+        ValueError: an argument out of its range; there is no such column, no row of numbers, or
+            nothing to learn from.
+        OSError: the file can't be opened.
 
     Floors: none is known for data of your own; `rtrl.tasks.baselines` gives them for
     `arrays().series(horizon)` where there is a single column.
@@ -114,6 +119,7 @@ class CsvStream:
     """The rows of a file as they come, once: see `csv`. Close it, or use it in a `with`.
 
     The first rows have been read, to learn the columns; nothing further is until it is asked for.
+    It is made by `csv`, not by hand.
 
     Attributes:
         columns: the names of all columns ("column 0" and so on where there is no header).
@@ -173,10 +179,15 @@ class CsvStream:
         raise StopIteration
 
     def arrays(self) -> Stream:
-        """All rows from here to the end: ys[t] is the target of xs[t], `horizon` rows later.
+        """All rows from here to the end: ys[t] is the target of xs[t], ``horizon`` rows later.
 
-        The last `horizon` rows are no xs, as their targets are not known. Raises `ValueError` where
-        there are too few rows.
+        The last ``horizon`` rows are no xs, as their targets are not known.
+
+        Returns:
+            A `Stream` in float64, (rows - horizon, in_size) and (rows - horizon, out_size).
+
+        Raises:
+            ValueError: there are no more rows than ``horizon``.
         """
         given = list(self)
         found = f"{len(given)} rows, {self.skipped} skipped"
@@ -229,7 +240,19 @@ def _head(
 
 
 def open_lines(source: str | Path | Iterable[str]) -> tuple[Iterable[str], Callable[[], None]]:
-    """The lines of a source, and what closes it if it was opened here."""
+    """Give the lines of a source, and what closes it if it was opened here.
+
+    Args:
+        source: the path of a file, "-" for standard input, an open text file, or any lines.
+
+    Returns:
+        The lines, and a function of no arguments. A file opened here is read as UTF-8, or as UTF-16
+        where it says so, with what is neither replaced.
+
+    Raises:
+        ValueError: the source is none of these.
+        OSError: the file can't be opened.
+    """
     if isinstance(source, str) and source == "-":
         if isinstance(sys.stdin, io.TextIOWrapper):
             # Keeps the line ends that quoted fields may hold, and what is not UTF-8 does no harm.

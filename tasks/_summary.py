@@ -51,7 +51,7 @@ class Task(NamedTuple):
 
 
 def summary() -> list[Task]:
-    """All tasks, in the words of their docstrings."""
+    """List all tasks, in the words of their docstrings."""
     kinds: tuple[tuple[Kind, tuple[Callable[..., Any], ...]], ...] = (
         ("sequences", SEQUENCES),
         ("stream", STREAMS),

@@ -17,6 +17,8 @@ class LeakyIntegrator(Cell):
 
         h_t = a * h_{t-1} + (1 - a) * (W x_t + b),   a = exp(-1 / tau),   tau = exp(tau_log)
 
+    W is the field ``weight``, b is ``bias``.
+
     Initialisation: tau log-uniform in ``[tau_min, tau_max]`` (timesteps), so that short and long
     memories are both there to be learned from; W normal with variance ``1 / H``; b zero.
 

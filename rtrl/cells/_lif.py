@@ -117,6 +117,7 @@ class AdaptiveLIF(Cell):
         v_t = alpha * v_{t-1} * (1 - s_{t-1}) + W x_t + b           reset to zero
         a_t = rho * a_{t-1} + s_{t-1}
         output s_t,   alpha = exp(-1 / tau),   rho = exp(-1 / tau_a)
+        tau = exp(tau_log),   tau_a = exp(tau_a_log)
 
     With ``dense=True`` the spikes of all neurons drive each; reset by subtraction::
 
@@ -124,8 +125,8 @@ class AdaptiveLIF(Cell):
 
     Two numbers per module: the membrane before its reset less ``beta * a``, so that the state alone
     decides the spike, and the adaptation a, a memory of past spikes that outlasts the membrane. The
-    paper subtracts the threshold from the decayed membrane;
-    here the reset comes first, as in `LIF`.
+    paper subtracts the threshold from the decayed membrane; here the reset comes first, as in
+    `LIF`.
 
     Initialisation: tau log-uniform in ``[tau_min, tau_max]``, tau_a in ``[adapt_min, adapt_max]``
     (timesteps); W normal with variance ``1 / H``, U with variance ``1 / N``; b zero; beta 1.8.

@@ -14,7 +14,7 @@ class LRU(Cell):
     ::
 
         h_t = lambda * h_{t-1} + gamma * (B x_t)
-        lambda = exp(-exp(nu_log) + i exp(theta_log)),   gamma = exp(gamma_log)
+        lambda = exp(-exp(nu_log) + i exp(theta_log)),   gamma = exp(gamma_log),   B = B_re + i B_im
 
     Initialisation: ``|lambda|^2`` uniform in ``[r_min^2, r_max^2]``, phase uniform in
     ``[0, max_phase]`` (radians), ``gamma = sqrt(1 - |lambda|^2)``, real and imaginary parts of B

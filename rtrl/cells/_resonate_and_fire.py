@@ -24,7 +24,7 @@ class ResonateAndFire(Cell):
         (x', y') = (1 - s_{t-1}) * (x_{t-1}, y_{t-1})               reset to zero
         x_t = a (cos(omega) x' - sin(omega) y') + W input_t + b
         y_t = a (sin(omega) x' + cos(omega) y')
-        output s_t,   a = exp(-1 / tau)
+        output s_t,   a = exp(-1 / tau),   tau = exp(tau_log)
 
     Two real numbers per module: the current-like x and the voltage-like y, before its reset. The
     oscillation ``z' = (-1/tau + i omega) z`` is integrated exactly over a timestep; an input

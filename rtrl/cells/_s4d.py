@@ -16,7 +16,8 @@ class S4D(Cell):
 
     ::
 
-        h_t = exp((w_re + i w_im) Delta) * h_{t-1} + Delta * (B x_t),   Delta = softplus(w_Delta)
+        h_t = exp((w_re + i w_im) Delta) * h_{t-1} + Delta * (B x_t)
+        Delta = softplus(w_delta),   B = B_re + i B_im
 
     Initialisation: Delta log-uniform in ``[delta_min, delta_max]``; w_re = -1/2; w_im of module n
     is ``pi n`` (S4D-Lin); real and imaginary parts of B normal with variance ``1 / (2 H)``. A

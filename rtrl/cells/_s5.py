@@ -15,7 +15,7 @@ class S5(Cell):
     ::
 
         h_t = exp(lambda Delta) * h_{t-1} + (exp(lambda Delta) - 1) / lambda * (B x_t)
-        lambda = -exp(re_log) + i im,   Delta = exp(delta_log)
+        lambda = -exp(re_log) + i im,   Delta = exp(delta_log),   B = B_re + i B_im
 
     The exact solution of ``dh/dt = lambda h + B x`` for an input held constant over Delta.
 

@@ -13,7 +13,7 @@ class S6(Cell):
 
     ::
 
-        Delta_t = softplus(W_Delta x_t + b_Delta),   A = -exp(A_log)
+        Delta_t = softplus(W_delta x_t + b_delta),   A = -exp(A_log)
         h_t = exp(Delta_t A) * h_{t-1} + (exp(Delta_t A) - 1) / A * ((w_B . x_t) (W x_t))
 
     The exact solution of ``dh/dt = A h + B_t v_t`` for an input ``v_t = W x_t`` held over Delta_t;
@@ -23,7 +23,7 @@ class S6(Cell):
     (a cell's output sees its state only), the short convolution, the gate and the skip (the
     network's readout has them). Delta_t has a full weight where Mamba's is of low rank.
 
-    Initialisation: A = -1; ``softplus(b_Delta)`` log-uniform in ``[delta_min, delta_max]``; weights
+    Initialisation: A = -1; ``softplus(b_delta)`` log-uniform in ``[delta_min, delta_max]``; weights
     and w_B normal with variance ``1 / H``. At zero input a channel forgets over ``1 / Delta``
     timesteps.
 

@@ -51,12 +51,16 @@ def chunk_gradient(
         network = eqx.combine(params, static)
         return network(chunk.xs, carry, rule=rule, resets=chunk.resets, mask=chunk.mask, key=key)
 
+    # Only the network knows whether it runs a cell twice; without its word traces advance in the
+    # forward pass, which is always right.
     once = getattr(model, "recurs_once", False) and isinstance(rule, LocalRule)
     if once:
         check_once(model, run, params, carry)
     predictions, pull = rule.differentiate(run, params, carry, once=once)
     weights = chunk.weights
     if chunk.ys is None:
+        # The errors are zero rather than absent: the backward pass must run all the same, as it is
+        # what advances deferred traces.
         losses = jnp.full_like(weights, jnp.nan)
         errors = jax.tree.map(jnp.zeros_like, predictions)
         weights = jnp.zeros_like(weights)
@@ -65,8 +69,10 @@ def chunk_gradient(
         if forgive:
             usable = jnp.isfinite(losses)
             for error in jax.tree.leaves(errors):
+                # A loss may be finite where its derivative is not, as that of a root at zero.
                 usable &= jnp.isfinite(error).all(range(weights.ndim, error.ndim))
             weights = jnp.where(usable, weights, 0)
+        # The mean over the batch is taken here, once, so that no rule needs to know of it.
         samples = 1 if weights.ndim == 1 else weights.shape[1]
         errors = jax.tree.map(lambda e: _weigh(e, weights / samples, forgive), errors)
     grads, carry = pull(errors)
@@ -105,6 +111,7 @@ def _scalar(loss: Loss, prediction: PyTree, y: PyTree) -> Array:
 def _weigh(error: Array, weights: Array, forgive: bool) -> Array:
     weights = jnp.expand_dims(weights, range(weights.ndim, error.ndim)).astype(error.dtype)
     weighted = error * weights
+    # Zero times NaN is NaN, so what is forgiven must be replaced, not multiplied.
     return jnp.where(weights == 0, 0, weighted) if forgive else weighted
 
 

@@ -25,6 +25,8 @@ class Deferred(eqx.Module):
 
     def to_come(self, after: PyTree[Array]) -> "Deferred":
         """What takes its place after the forward pass: what has no derivative has advanced."""
+        # The old trace stays in its place, as reverse mode asks the result for the same shapes; its
+        # values are never read again.
         waiting, _ = eqx.partition(self.trace, eqx.is_inexact_array)
         _, advanced = eqx.partition(after, eqx.is_inexact_array)
         return Deferred(eqx.combine(waiting, advanced), self.place, spent=True)
@@ -36,6 +38,8 @@ def defer(carry: PyTree[Carry]) -> tuple[PyTree, PyTree]:
     deferred = jax.tree.unflatten(
         structure, [Carry(c.state, Deferred(c.trace, place)) for place, c in enumerate(carries)]
     )
+    # Only what can have a derivative may be an argument that is differentiated: a random rule's
+    # keys stay in the other half.
     traces = jax.tree.map(
         lambda c: Carry(
             jax.tree.map(lambda _: False, c.state),

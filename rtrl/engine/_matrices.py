@@ -9,6 +9,8 @@ from jaxtyping import Array, Float, Inexact
 
 def apply(matrix: Array, vector: Array) -> Array:
     """Multiply module by module: ``(..., d, d, N)`` with ``(..., d, N)``."""
+    # N tiny matrices, written elementwise with the modules last: what is long is what the processor
+    # works on side by side.
     if matrix.shape[-2] == 1:
         return matrix[..., 0, :] * vector
     return (matrix * vector[..., None, :, :]).sum(-2)
@@ -34,8 +36,10 @@ def identity(d: int, dtype: Any) -> Array:
 
 def suffix_products(D: Inexact[Array, "k b d d N"], length: int) -> tuple[Array, Array]:
     """All ``P_1 .. P_K`` and ``P_0``; D has K timesteps or one value for all of them."""
+    # Backwards, so that P_k comes without an inverse: D may be zero (a reset) or tiny.
     last = jnp.broadcast_to(identity(D.shape[2], D.dtype), D.shape[1:])
     if D.shape[0] == 1:
+        # One D for all timesteps is closed over: a copy for each would be read for nothing.
         first, products = jax.lax.scan(
             lambda P, _: (compose(P, D[0]), P), last, None, length=length, reverse=True
         )
@@ -66,4 +70,5 @@ def outer_sum(subscripts: str, a: Inexact[Array, "..."], x: Float[Array, "..."])
     """``einsum`` of a possibly complex and a real array, in real arithmetic."""
     if not jnp.iscomplexobj(a):
         return jnp.einsum(subscripts, a, x)
+    # Einsum would make x complex first, and do four real products in place of two.
     return jax.lax.complex(jnp.einsum(subscripts, a.real, x), jnp.einsum(subscripts, a.imag, x))

@@ -111,6 +111,7 @@ def _run_differentiable(m: Modules, xs, carry, resets, mask):
         through = project(m.feedback(), xs)
         forward = project(m.weights(), jax.lax.stop_gradient(xs))
         u = tuple(a + b - jax.lax.stop_gradient(b) for a, b in zip(forward, through, strict=True))
+    # A rule of this kind keeps its trace, if any, outside of the recurrence: handed on as it is.
     _, hs = states(m, m.stack(carry.state), u, resets, mask)
     return hs, Carry(m.unstack(hs[-1]), carry.trace)
 
@@ -132,9 +133,13 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
 
     def forward(leaves, xs, carry, arrays, resets, mask):
         m = at(leaves, arrays)
+        # Forward uses the weights, backward (`_to_inputs`) the feedback's: that is all that random
+        # feedback is.
         u = project(m.weights(), xs)
         before, hs = states(m, m.stack(carry.state), u, resets, mask)
         partials = one_step_derivatives(m, rule, before, xs, u, resets, mask)
+        # The trace after a chunk does not depend on the errors, so zeros do. What is computed of
+        # the gradients, or of a trace that is deferred, is dropped as nothing uses it.
         _, after, _ = rule.local(_plain(carry.trace), partials, jnp.zeros_like(hs))
         if isinstance(carry.trace, Deferred):
             after = carry.trace.to_come(after)
@@ -142,10 +147,13 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
 
     def backward(residuals, cotangents):
         leaves, arrays, trace, partials = residuals
+        # The cell is built anew: it holds arrays of this trace, not of the forward pass's.
         m = at(leaves, arrays)
         deltas, _ = cotangents  # no error comes back through the carry
         if isinstance(trace, Deferred):
             gradients, after, errors = rule.consume(trace.trace, partials, deltas)
+            # A cotangent need only have the argument's structure: this one is the trace after the
+            # chunk.
             to_carry = Carry(None, Deferred(eqx.filter(after, eqx.is_inexact_array), trace.place))
         else:
             gradients, _, errors = rule.local(trace, partials, deltas)
@@ -196,6 +204,7 @@ def _to_inputs(m: Modules, J, errors) -> Float[Array, "K B H"]:
             continue
         if w.shape[0] == 1:
             to_u = to_u.sum(-1, keepdims=True)
+        # Re(W^T e) for a real x, without the half of the product that would be thrown away.
         if jnp.iscomplexobj(w):
             total = total + jnp.einsum("kbn,nh->kbh", to_u.real, w.real)
             total = total - jnp.einsum("kbn,nh->kbh", to_u.imag, w.imag)

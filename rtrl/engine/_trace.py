@@ -60,6 +60,7 @@ def with_trace(
 
     ``consume``: nothing else reads the trace, so it advances in the memory that it is in.
     """
+    # Settled before anything else is asked: a process without a GPU never looks at the kernel.
     if implementation is None and jax.default_backend() != "gpu":
         implementation = "xla"
     if implementation != "xla":
@@ -67,9 +68,12 @@ def with_trace(
     if deltas.shape[0] == 1:
         advance = partial(in_place, advance_once) if consume else advance_once
         after = advance(trace, partials)
+        # A stream has targets for few of its timesteps, or for none while it waits: the gradient of
+        # a timestep without an error is zero, and reading the trace would be for nothing.
         wanted = (deltas != 0).any()
         if consume and deltas.shape[1] == 1:  # fuses with what is done to the gradient
             gradients = read(after, deltas[0])
+            # `where`, as a trace that has overflowed would make NaN of an error of zero.
             return jax.tree.map(lambda g: jnp.where(wanted, g, 0), gradients), after, deltas
         gradients = branch(
             wanted,  # no target, no pass over the trace
@@ -79,6 +83,8 @@ def with_trace(
             deltas[0],
         )
         return gradients, after, deltas
+    # Inside the chunk the errors go back to the inputs; what is left of them at its beginning meets
+    # the trace, which stands for all inputs before.
     errors, boundary = temporal_errors(deltas, partials.D)
     within = without_trace(partials, errors)
     gradients = jax.tree.map(jnp.add, within, read(trace, boundary))
@@ -102,6 +108,8 @@ def _with_kernel(
         return kernels.diagonal_trace(*arguments, implementation=implementation)
 
     done = tuple(map(projection, trace.projections, partials.J, partials.inputs))
+    # What the kernel has done is taken out, and all else goes the ordinary way: module parameters,
+    # and projections that the kernel does not serve.
     rest = Trace(
         tuple(s if d is None else None for s, d in zip(trace.projections, done, strict=True)),
         trace.modules,
@@ -119,6 +127,8 @@ def without_trace(partials: Partials, errors: Inexact[Array, "K B d N"]) -> Grad
     """The gradients of what happens inside a chunk, with errors ``e_k``."""
     return (
         tuple(
+            # Time and batch in one matrix product: no gradient per sample or timestep is ever
+            # written.
             None if x is None else outer_sum("kbn,kbh->nh", (J * errors).sum(2), x)
             for J, x in zip(partials.J, partials.inputs, strict=True)
         ),
@@ -174,6 +184,7 @@ def read(trace: Trace, errors: Inexact[Array, "B d N"]) -> Gradients:
     """Gradients ``sum over the batch of error * s``."""
 
     def projection(s):
+        # The d numbers of a module count as samples: the gradient sums over both alike.
         return weighted_sum(errors.reshape(-1, errors.shape[-1]), s.reshape(-1, *s.shape[2:]))
 
     return (

@@ -1,4 +1,9 @@
-"""Control flow that keeps XLA on a CPU from computing things twice and from copying them."""
+"""What keeps XLA on a CPU from computing things twice and from copying them.
+
+The one place that knows of such habits. Each trick stands with its measurement (`bench/tricks.py`:
+`bench/results/tricks.md`, two cores, JAX 0.10.2): what the plain form takes over what the trick
+takes, in a whole learner of four layers, N = 64, H = 128, and by itself where that shows nothing.
+"""
 
 import functools
 from collections.abc import Callable
@@ -21,6 +26,9 @@ def branch(
     otherwise compute it again for every array that is made of it, and would copy a large array
     that is both read and overwritten. Elsewhere both run and the result is chosen: a branch would
     make a GPU wait for the host.
+
+    Measured: a learner of single timesteps takes 4.9 times as long without it for LRUs, 1.4 times
+    for leaky integrators; with 16 samples side by side it costs, 0.95 and 0.85 times.
     """
 
     def one(*operands):
@@ -44,6 +52,9 @@ def in_place(change: Callable[..., PyTree[Array]], value: PyTree[Array], *operan
     XLA on a CPU computes an elementwise result again inside everything that reads it, which keeps
     the old value alive and costs a copy of it. A loop of one round that it can't foresee does not
     let it.
+
+    Measured: without it every trace is copied once a timestep, with it none is; a learner of single
+    timesteps takes 1.09 times as long without it for LRUs, 1.05 times for leaky integrators.
     """
 
     def loop(value, *operands):
@@ -78,7 +89,11 @@ def _join(node: Array | _Planes) -> Array:
 
 
 def global_norm(tree: PyTree[Array]) -> Float[Array, ""]:
-    """Euclidean norm; small arrays as one, as a sum by itself takes longer than its numbers."""
+    """Euclidean norm; small arrays as one, as a sum by itself takes longer than its numbers.
+
+    Measured: 1.4 times as fast as a sum for each of the 60 arrays of four LRU layers; 1.08 times
+    for a learner of single timesteps.
+    """
     leaves = jax.tree.leaves(tree)
     small = [a.reshape(-1) for a in leaves if a.size <= 128]
     large = [a for a in leaves if a.size > 128]
@@ -90,7 +105,10 @@ def weighted_sum(weights: Inexact[Array, "B N"], rows: Inexact[Array, "B N H"]) 
     """Sum rows over samples, ``sum_b w_b rows_b``, module by module.
 
     On a CPU a loop of whole rows: XLA's reduction over a leading axis does not vectorise where it
-    has to make complex weights on the way. Seven times faster at B=16, N=H=64 complex.
+    has to make complex weights on the way.
+
+    Measured: 2.4 times as fast there (B = 16, N = H = 64), but 0.4 times where the weights are
+    ready, and a whole learner with 16 samples is not faster for it (0.89 to 0.99).
     """
     if len(weights) == 1:
         return weights[0, :, None] * rows[0]
@@ -112,7 +130,9 @@ def weighted_sum(weights: Inexact[Array, "B N"], rows: Inexact[Array, "B N H"]) 
 def sum_over_time(a: Inexact[Array, "K *rest"]) -> Array:
     """``a.sum(0)``, without axes of length 1.
 
-    With them XLA on a CPU hands the sum to a library that takes 20 times as long: 39 us instead of
-    2 for a chunk of 64 timesteps of 64 modules.
+    With them XLA on a CPU hands a sum of products to a library that takes longer.
+
+    Measured: 38 us in place of 9 for a chunk of 64 timesteps of 64 modules, the call included; in a
+    whole learner it does not show (0.99 to 1.06).
     """
     return a.reshape(len(a), -1).sum(0).reshape(a.shape[1:])

@@ -50,10 +50,12 @@ def cast(value: PyTree, dtype: jnp.dtype, argument: str) -> Any:
 
     A list is an array to be; tuples, dicts and other containers are pytrees of arrays.
     """
+    # JAX would take a list for a pytree of numbers, and a user means an array.
     if isinstance(value, list):
         value = np.asarray(value)
 
     def leaf(a):
+        # Numpy stays numpy: putting it on a device is left to the compiled call.
         a = a if isinstance(a, jax.Array) else np.asarray(a)
         if a.dtype == dtype:  # a copy of what the caller may change while we work with it
             return a if isinstance(a, jax.Array) else a.copy()
@@ -76,6 +78,7 @@ def check_xs(model: PyTree, xs: Any, batch_size: int | None, *, time: bool = Tru
     size = getattr(model, "in_size", None)
     expected = _layout(model, batch_size, time)
     lead = 1 if time else 0
+    # The likeliest mistake by far, so it gets a hint of its own.
     hint = ""
     if time and len(shape) == len(batch) + feature_axes(model):
         hint = " (is the time axis missing? step() takes one timestep)"
@@ -129,6 +132,7 @@ def per_timestep(value: Any, lead: tuple[int, ...], argument: str, dtype: Any) -
     require(value.shape in shapes, argument, " or ".join(map(str, shapes)), value.shape)
     if value.ndim == 1 and len(lead) == 2:
         value = value[:, None]
+    # An array of a caller's jit must stay JAX's; for anything else numpy starts no program.
     module = jnp if isinstance(value, jax.Array) else np
     return module.broadcast_to(value, lead).astype(dtype)
 

@@ -31,7 +31,9 @@ class Jitted:
         *rest, last = arguments
         rest_arrays, rest_key = _split(rest)
         last_arrays, last_key = _split(last)
+        # Only the last argument is donated, so it is flattened by itself.
         donate = self.donate_last and not _traced(rest_arrays) and not _traced(last_arrays)
+        # By structure and static leaves: what jit itself is then called with are lists of arrays.
         program, result = self._program(rest_key, last_key, donate, _precision())
         arrays = program(rest_arrays, last_arrays)
         return _join(arrays, result[0])
@@ -69,6 +71,7 @@ def _precision() -> bool:
 def _split(tree: Any) -> tuple[list[Any], tuple[Any, Static]]:
     """The arrays of a pytree, and all else: hashable, the same for the same program."""
     leaves, structure = jax.tree.flatten(tree)
+    # By attribute and not by type: numpy's arrays, JAX's and tracers alike.
     arrays = [leaf for leaf in leaves if hasattr(leaf, "shape")]
     if len(arrays) == len(leaves):
         return arrays, (structure, ())

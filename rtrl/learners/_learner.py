@@ -101,7 +101,7 @@ class OnlineLearner(eqx.Module):
     def init(
         self, model: PyTree, batch_size: int | None = None, *, key: PRNGKeyArray | None = None
     ) -> LearnerState:
-        """Start learning a model; its arrays are copied and stay the caller's.
+        """Give the state to start learning from; the model's arrays are copied.
 
         Args:
             model: a `SequenceModel`, or any Equinox module of our cells that is called the same
@@ -148,6 +148,8 @@ class OnlineLearner(eqx.Module):
             weight: of the loss, ``([batch])``.
             reset: true where a new sequence begins with this timestep, ``([batch])``.
 
+        Returns the new state, and what the step tells, without time axes.
+
         Raises:
             ValueError: an argument of the wrong shape or kind, named; nothing has changed then.
             NonFiniteError: see ``on_nonfinite``.
@@ -183,6 +185,8 @@ class OnlineLearner(eqx.Module):
                 a chunk.
             weights: of the losses, ``(time, [batch])``; default 1.
             resets: true where a new sequence begins, ``(time, [batch])``.
+
+        Returns the new state, and what the steps tell, time first.
 
         Raises:
             ValueError: an argument of the wrong shape or kind, named; nothing has changed then.
@@ -224,6 +228,8 @@ class OnlineLearner(eqx.Module):
             chunk: timesteps per chunk, parameters held fixed inside each.
             delay: items between an input and its target.
 
+        Returns an iterator of pairs, a `StreamState` and a `StepOutput`.
+
         Raises:
             ValueError: an argument, or an item named by its number. The last state yielded is as it
                 was: go on from it with the next item.
@@ -244,6 +250,9 @@ class OnlineLearner(eqx.Module):
             carry: hidden states from the last call; default those of ``state``.
 
         Returns the prediction and the new hidden states (a carry without traces).
+
+        Raises:
+            ValueError: ``x`` does not have the shape that the model and the state ask for.
         """
         batch_size = batch_size_of(state)
         x = _inputs.cast(x, _inputs.float_dtype(state.model), "x")
@@ -255,7 +264,13 @@ class OnlineLearner(eqx.Module):
         """Begin a new sequence: initial hidden states, zero traces; gradients summed are kept.
 
         Args:
+            state: from `init`, `step` or `scan`.
             mask: which samples, ``(batch,)``; default all. Needs a batch axis.
+
+        Returns the new state.
+
+        Raises:
+            ValueError: the state is one of a stream, or the mask does not fit it.
         """
         known = isinstance(state, LearnerState)
         require(known, "state", "a LearnerState (in a stream resets are items)", type(state))

@@ -60,10 +60,12 @@ def sequence_gradient(
 
 @eqx.filter_jit
 def _sequence_gradient(model, loss, carry, data, key, rule, chunk):
+    # Summed chunk by chunk: a gradient for each would take memory that grows with the sequence.
     zeros = jax.tree.map(jnp.zeros_like, eqx.filter(model, eqx.is_inexact_array))
 
     def body(state, data):
         carry, grads, total, key = state
+        # Another mask in every chunk, the same ones for the same key.
         key, now = (None, None) if key is None else jax.random.split(key)
         result = chunk_gradient(model, loss, carry, data, rule=rule, key=now)
         samples = 1 if result.weights.ndim == 1 else result.weights.shape[1]

@@ -24,6 +24,7 @@ class _Advance:
 
 @_Advance
 def advance_one(learner, data, chunk, state):
+    # A timestep is a chunk of one: there is one learning step, not two.
     state, out = _learn(learner, state, jax.tree.map(lambda a: a[None], data))
     prediction, loss, skipped = jax.tree.map(
         lambda a: a[0], (out.prediction, out.loss, out.skipped)
@@ -33,6 +34,7 @@ def advance_one(learner, data, chunk, state):
 
 @_Advance
 def advance_many(learner, data, chunk, state):
+    # A scan carries arrays only.
     arrays, static = eqx.partition(state, eqx.is_array)
 
     def body(arrays, data):
@@ -59,9 +61,11 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
         state.carry,
         data,
         rule=learner.rule,
+        # From the step: the key in the state stays, and a resumed run draws the same masks.
         key=jax.random.fold_in(state.key, state.step),
         forgive=True,
     )
+    # One number tells whether any of them is not finite, or too large to be squared.
     norm = global_norm(result.grads)
     finite = jnp.isfinite(norm)
     weight = jnp.abs(result.weights).sum()
@@ -73,6 +77,7 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
             learner, state, state.window, result.grads, finite, weight
         )
 
+    # What is reported is the loss as it was, also of samples whose weight is zero.
     counted = present & jnp.isfinite(result.losses)
     loss = jnp.where(counted, result.losses, 0)
     skipped = ~present | ((data.weights != 0) & (result.weights == 0) & (data.ys is not None))
@@ -80,7 +85,9 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
         loss, counted, skipped = loss.sum(1), counted.sum(1), skipped.sum(1)
     out = StepOutput(
         prediction=result.predictions,
+        # The least divisor is one: NaN is put there on purpose, not made by 0 / 0.
         loss=jnp.where(counted > 0, loss / jnp.maximum(counted, 1), jnp.nan),
+        # A gradient belongs to a whole chunk, so what is wrong with it is counted at its end.
         skipped=skipped.astype(jnp.int32).at[-1].add(~finite),
         grad_norm=norm,
     )
@@ -96,6 +103,7 @@ def remove_nonfinite(data: Chunk) -> tuple[Chunk, Bool[Array, "time *batch"]]:
         return data, jnp.ones(data.weights.shape, bool)
     present = jnp.isfinite(xs).all(range(data.weights.ndim, xs.ndim))
     shape = jnp.expand_dims(present, range(present.ndim, xs.ndim))
+    # Zeros for its values too: NaN times a derivative of zero would still be NaN.
     xs = jnp.where(shape, xs, 0)
     weights = jnp.where(present, data.weights, 0)
     return data._replace(xs=xs, weights=weights, mask=present), present
@@ -109,6 +117,7 @@ def _optimize(learner, params, opt_state, grads):
 def _update(learner, state, grads, go: Bool[Array, ""]) -> tuple[PyTree, PyTree]:
     """Update the parameters, or leave everything as it was."""
     params, static = eqx.partition(state.model, eqx.is_inexact_array)
+    # The optimizer's moments are left as well: a window without data is no step of time for it.
     params, opt_state = branch(
         go,
         lambda params, opt_state, grads: _optimize(learner, params, opt_state, grads),
@@ -122,9 +131,11 @@ def _accumulate(
     learner, state, window: Window, grads, finite: Bool[Array, ""], weight: Float[Array, ""]
 ) -> tuple[PyTree, PyTree, Window]:
     """Add a chunk to the window, and update the parameters when it is full."""
+    # A chunk whose gradient is not finite is left out of the window, which goes on.
     total = jax.tree.map(lambda t, g: jnp.where(finite, t + g, t), window.grads, grads)
     window = Window(total, window.weight + jnp.where(finite, weight, 0), window.chunks + 1)
     full = window.chunks >= learner.update_every
     model, opt_state = _update(learner, state, window.grads, full & (window.weight > 0))
+    # Emptied also where the update was skipped: its chunks have had their turn.
     window = jax.tree.map(lambda a: jnp.where(full, jnp.zeros_like(a), a), window)
     return model, opt_state, window

@@ -42,6 +42,7 @@ def push(learner: Any, state: StreamState, item: Item) -> tuple[StreamState, Ste
         require_finite(item, state)
 
     # The prediction comes before anything looks at the target, whatever the delay.
+    # On the host: no program runs for items that begin nothing.
     carry = state.carry
     if item.reset.any():
         mask = item.reset if item.reset.ndim else None
@@ -49,6 +50,7 @@ def push(learner: Any, state: StreamState, item: Item) -> tuple[StreamState, Ste
     prediction, carry = look_ahead(state.model, carry, item.x[None])
 
     state = _hold(state, item, carry)
+    # Length 0 and not None: outputs of many items can be put end to end.
     nothing: Any = np.zeros(0, np.float32)
     if state.held < state.chunk + state.delay:
         return state, StepOutput(prediction, nothing, nothing.astype(np.int32), nothing)
@@ -113,6 +115,7 @@ def _drop_chunk(state: StreamState, behind: LearnerState) -> StreamState:
     They start again from the learner's and run over the inputs still held, with the new parameters:
     predictions are those that the learner itself would make if it were there.
     """
+    # All held inputs but those of the chunk just learned: as many as the delay, always.
     left = state.delay
     xs, resets = np.zeros_like(state.xs), np.zeros_like(state.resets)
     xs[:left], resets[:left] = state.xs[state.chunk :], state.resets[state.chunk :]
@@ -145,6 +148,17 @@ def close_stream(learner: Any, state: Any) -> Any:
 
     Inputs whose targets are known are learned as a ragged chunk; those without a target yet only
     advance the learner. Under ``donate=True`` this uses up ``state``.
+
+    Args:
+        learner: the `OnlineLearner` or `Standardized` one whose stream it is.
+        state: the last state that the stream yielded.
+
+    Returns:
+        A `LearnerState`, or a `StandardizedState` around one.
+
+    Raises:
+        ValueError: the state is not one of a stream.
+        NonFiniteError: as `OnlineLearner.stream`.
     """
     if wraps(state):
         inner = close_stream(learner.learner, state.learner)
@@ -154,6 +168,7 @@ def close_stream(learner: Any, state: Any) -> Any:
     tail = max(count - state.delay, 0)
     if tail:
         behind, _ = learn_held(learner, state, tail)
+    # Their targets will not come any more, but what they did to the states counts.
     if tail < count:
         rest = slice(tail, count)
         resets = state.resets[rest] if state.resets[rest].any() else None

@@ -120,6 +120,9 @@ class SequenceModel(eqx.Module):
             key: PRNG key of the dropout; ``None`` for no dropout.
 
         Returns the predictions, ``(time, [batch,] out_size)``, and the new carry.
+
+        Raises:
+            ValueError: the dense encoder got integers, or what `recur` refuses.
         """
         dense_encoder = isinstance(getattr(self.encoder, "inner", self.encoder), eqx.nn.Linear)
         if dense_encoder and not jnp.issubdtype(xs.dtype, jnp.floating):

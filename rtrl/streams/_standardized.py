@@ -49,6 +49,7 @@ class StandardizedState(eqx.Module):
 
     @property
     def carry(self) -> PyTree:
+        """Hidden states (and traces, unless in a stream) of the network's cells."""
         return self.learner.carry
 
 
@@ -110,7 +111,11 @@ class Standardized(eqx.Module):
     def init(
         self, model: PyTree, batch_size: int | None = None, *, key: PRNGKeyArray | None = None
     ) -> StandardizedState:
-        """As `OnlineLearner.init`; the model needs an ``in_size``."""
+        """As `OnlineLearner.init`; the model needs an ``in_size``.
+
+        Raises:
+            ValueError: also where the model has none, or its predictions are not one array.
+        """
         size = getattr(model, "in_size", None)
         require(
             not self.inputs or size is not None,
