@@ -115,7 +115,7 @@ def _function(function: Any, doc: str, everything: dict[str, Any]) -> list[str]:
 
 
 def _class(kind: type, doc: str, everything: dict[str, Any]) -> list[str]:
-    known = _described(doc, everything)
+    known = _described(doc, everything) | _inherited(kind)
     wanted = [] if getattr(kind, "_is_protocol", False) else _parameters(kind)
     found = [f"argument {name}" for name in wanted if name not in known]
     for name in fields(kind):
@@ -127,6 +127,16 @@ def _class(kind: type, doc: str, everything: dict[str, Any]) -> list[str]:
     if any(map(_refuses, own)) and not _has(doc, "Raises", everything):
         found.append("the errors it raises")
     return found
+
+
+def _inherited(kind: type) -> set[str]:
+    """The fields that a base of ours defines and describes: variants need not say it again."""
+    return {
+        name
+        for base in kind.__mro__[1:]
+        for name in vars(base).get("__annotations__", {})
+        if f"``{name}``" in (base.__doc__ or "")
+    }
 
 
 def _parameters(kind: type) -> list[str]:
