@@ -27,7 +27,8 @@ demo: setup  ## learn a real stream online and compare with other methods
 
 # Most of the time goes into compiling hundreds of small programs, each run once: XLA's costliest
 # passes are left out here, and are in for test-full and for all that users run.
-QUICK := JAX_DISABLE_MOST_OPTIMIZATIONS=1 XLA_FLAGS=--xla_cpu_use_fusion_emitters=false
+QUICK := JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
+	XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 test: setup  ## the fast tests
 	@$(QUICK) $(PYTEST)
