@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from rtrl.cells._base import Cell
+from rtrl.cells._exponents import leak
 from rtrl.validate import require
 
 
@@ -64,5 +65,5 @@ class LeakyIntegrator(Cell):
         return self.weight
 
     def update(self, h: Float[Array, " N"], u: Float[Array, " N"]) -> Float[Array, " N"]:
-        a = jnp.exp(-jnp.exp(-self.tau_log))
+        a = leak(self.tau_log)
         return a * h + (1 - a) * (u + self.bias)

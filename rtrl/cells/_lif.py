@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from rtrl.cells import _surrogate
 from rtrl.cells._base import Cell
+from rtrl.cells._exponents import leak
 from rtrl.cells._initial import dense_weight, log_uniform, weight
 from rtrl.validate import require
 
@@ -101,7 +102,7 @@ class LIF(Cell):
         slope = _surrogate.never if self.detach_reset else self.surrogate
         s = _surrogate.spike(h - self.threshold, slope)
         v = h * (1 - s) if self.reset == "zero" else h - self.threshold * s
-        return jnp.exp(-jnp.exp(-self.tau_log)) * v + sum(from_others, start=u) + self.b
+        return leak(self.tau_log) * v + sum(from_others, start=u) + self.b
 
     def output(self, h: Float[Array, " N"]) -> Float[Array, " N"]:
         return _surrogate.spike(h - self.threshold, self.surrogate)
@@ -211,7 +212,7 @@ class AdaptiveLIF(Cell):
         s = _surrogate.spike(over, self.surrogate)
         reset = _surrogate.spike(over, _surrogate.never) if self.detach_reset else s
         v = v * (1 - reset) if self.reset == "zero" else v - self.threshold * reset
-        alpha, rho = jnp.exp(-jnp.exp(-self.tau_log)), jnp.exp(-jnp.exp(-self.tau_a_log))
+        alpha, rho = leak(self.tau_log), leak(self.tau_a_log)
         v, a = alpha * v + sum(from_others, start=u) + self.b, rho * a + s
         return v - self.beta * a, a
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from rtrl.cells import _surrogate
 from rtrl.cells._base import Cell
+from rtrl.cells._exponents import leak
 from rtrl.cells._initial import log_uniform, weight
 from rtrl.cells._lif import Reset, check_spiking
 from rtrl.validate import require
@@ -102,7 +103,7 @@ class ResonateAndFire(Cell):
             x, y = x * (1 - s), y * (1 - s)
         else:
             y = y - self.threshold * s
-        a = jnp.exp(-jnp.exp(-self.tau_log))
+        a = leak(self.tau_log)
         cos, sin = a * jnp.cos(self.omega), a * jnp.sin(self.omega)
         return cos * x - sin * y + u + self.b, sin * x + cos * y
 

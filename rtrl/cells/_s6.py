@@ -5,7 +5,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from rtrl.cells._base import Cell
+from rtrl.cells._exponents import capped
 from rtrl.cells._initial import log_uniform, weight
+from rtrl.cells._zero_order_hold import hold_gain
+
+A_LOG = 50.0  # near the end of float32's range: the rate multiplies steps and inputs
 
 
 class S6(Cell):
@@ -25,7 +29,7 @@ class S6(Cell):
 
     Initialisation: A = -1; ``softplus(b_delta)`` log-uniform in ``[delta_min, delta_max]``; weights
     and w_B normal with variance ``1 / H``. At zero input a channel forgets over ``1 / Delta``
-    timesteps.
+    timesteps. Beyond ``A_log = 50``, near the end of float32's range, it changes nothing.
 
     Args:
         in_size: H, features of the input.
@@ -69,5 +73,5 @@ class S6(Cell):
 
     def update(self, h: Float[Array, " N"], u: tuple[Array, ...]) -> Float[Array, " N"]:
         delta = jax.nn.softplus(u[0] + self.b_delta)
-        A = -jnp.exp(self.A_log)
-        return jnp.exp(delta * A) * h + jnp.expm1(delta * A) / A * (u[1] * u[2])
+        A = -jnp.exp(capped(self.A_log, A_LOG))
+        return jnp.exp(delta * A) * h + hold_gain(A, delta) * (u[1] * u[2])
