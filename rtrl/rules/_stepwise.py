@@ -52,7 +52,7 @@ class StepwiseRule(LocalRule):
             trace, gradients = step(trace, first)
             return gradients, trace, deltas
         shapes = jax.eval_shape(step, trace, first)[1]
-        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        zeros = jax.tree.map(jnp.zeros_like, shapes)
         (trace, gradients), _ = jax.lax.scan(add, (trace, zeros), timesteps)
         return gradients, trace, deltas
 
