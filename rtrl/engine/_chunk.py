@@ -20,7 +20,7 @@ class ChunkResult(NamedTuple):
     """What a chunk gives: predictions and losses of its timesteps, gradient of its objective."""
 
     predictions: PyTree[Array]
-    losses: Float[Array, "time *batch"]  # per sample, unweighted; NaN where there is no target
+    losses: Float[Array, "time *batch"]  # per sample, unweighted; inf where there is no target
     weights: Float[Array, "time *batch"]  # as used: zero where a target or loss was not finite
     objective: Float[Array, ""]
     grads: PyTree
@@ -63,7 +63,7 @@ def chunk_gradient(
     predictions, pull = rule.differentiate(run, params, carry, once=once)
     weights = chunk.weights
     if chunk.ys is None:
-        losses = jnp.full_like(weights, jnp.nan)
+        losses = jnp.full_like(weights, jnp.inf)
         errors = jax.tree.map(jnp.zeros_like, predictions)
         weights = jnp.zeros_like(weights)
     else:

@@ -21,7 +21,7 @@ from rtrl.engine import (
     vary,
 )
 from rtrl.learners._jit import Jitted
-from rtrl.learners._state import LearnerState, StepOutput, Window
+from rtrl.learners._state import LearnerState, StepOutput, Window, no_loss
 
 
 class _Advance:
@@ -96,7 +96,7 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
     )
     out = StepOutput(
         prediction=result.predictions,
-        loss=jnp.where(counted > 0, loss / jnp.maximum(counted, 1), jnp.nan),
+        loss=jnp.where(counted > 0, loss / jnp.maximum(counted, 1), no_loss()),
         skipped=skipped.at[-1].add(~finite | refused),
         grad_norm=norm,
     )
@@ -117,9 +117,7 @@ def remove_nonfinite(data: Chunk) -> tuple[Chunk, Bool[Array, "time *batch"]]:
     return data._replace(xs=xs, weights=weights, mask=present), present
 
 
-def _update(
-    learner, state, grads, go: Bool[Array, ""]
-) -> tuple[PyTree, PyTree, Bool[Array, ""]]:
+def _update(learner, state, grads, go: Bool[Array, ""]) -> tuple[PyTree, PyTree, Bool[Array, ""]]:
     """Update the parameters, or leave everything as it was, also where it would not be finite.
 
     Says at last whether an update was left out that should have been made. The new values are
