@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
+from rtrl.engine._varying import axes_of, vary
+
 
 def apply(matrix: Array, vector: Array) -> Array:
     """Multiply module by module: ``(..., d, d, N)`` with ``(..., d, N)``."""
@@ -38,6 +40,7 @@ def suffix_products(D: Inexact[Array, "k b d d N"], length: int) -> tuple[Array,
     """All ``P_1 .. P_K`` and ``P_0``; D has K timesteps or one value for all of them."""
     # Backwards, so that P_k comes without an inverse: D may be zero (a reset) or tiny.
     last = jnp.broadcast_to(identity(D.shape[2], D.dtype), D.shape[1:])
+    last = vary(last, axes_of(D))
     if D.shape[0] == 1:
         # One D for all timesteps is closed over: a copy for each would be read for nothing.
         first, products = jax.lax.scan(

@@ -19,7 +19,8 @@ from rtrl.engine._deferred import defer
 from rtrl.engine._jaxpr import Analysis, classify, trace
 
 CHANGED = -1
-RESHAPES = {"reshape", "squeeze", "expand_dims", "broadcast_in_dim"}  # an axis of length 1 or none
+# An axis of length 1 or none, or a note of which devices differ.
+RESHAPES = {"reshape", "squeeze", "expand_dims", "broadcast_in_dim", "pvary", "pcast"}
 
 
 def check_once(

@@ -12,6 +12,7 @@ from rtrl.engine._forward import one_step_derivatives, project, states
 from rtrl.engine._modules import Modules
 from rtrl.engine._rule import LocalRule, Rule, check_fit, check_rule
 from rtrl.engine._structure import structure
+from rtrl.engine._varying import axes_of, vary
 from rtrl.validate import require
 
 
@@ -158,10 +159,10 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
         else:
             gradients, _, errors = rule.local(trace, partials, deltas)
             to_carry = None
+        to_inputs = _to_inputs(m, partials.J, errors)
+        axes = axes_of(deltas)
         return (
-            _to_leaves(m, *gradients),
-            _to_inputs(m, partials.J, errors),
-            to_carry,
+            *vary((_to_leaves(m, *gradients), to_inputs, to_carry), axes),
             None,
             None,
             None,
@@ -169,7 +170,13 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
 
     run = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
     run.defvjp(forward, backward)
-    return run(modules.leaves, xs, carry, arrays, resets, mask)
+    arguments = (modules.leaves, xs, carry, arrays, resets, mask)
+    axes = axes_of(arguments)
+    if isinstance(carry.trace, Deferred):  # its derivative must not be summed over devices
+        fixed = any(axes - axes_of(a) for a in jax.tree.leaves(carry.trace))
+        require(not fixed, "xs", "inputs that vary over no axis of the mesh but the data's and "
+                "the state's", f"inputs that vary over {sorted(axes)}")  # fmt: skip
+    return run(*vary(arguments, axes))
 
 
 def _plain(trace):

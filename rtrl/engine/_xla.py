@@ -7,7 +7,7 @@ takes, in a whole learner of four layers, N = 64, H = 128, and by itself where t
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,16 +89,36 @@ def _join(node: Array | _Planes) -> Array:
 
 
 def global_norm(tree: PyTree[Array]) -> Float[Array, ""]:
-    """Euclidean norm; small arrays as one, as a sum by itself takes longer than its numbers.
+    """Euclidean norm of all numbers in a tree."""
+    return jnp.sqrt(_total(jax.tree.leaves(tree), lambda a: jnp.square(jnp.abs(a))))
 
-    Measured: 1.4 times as fast as a sum for each of the 60 arrays of four LRU layers; 1.08 times
-    for a learner of single timesteps.
+
+def all_finite(tree: PyTree[Array]) -> Bool[Array, ""]:
+    """Say whether all floating-point numbers in a tree are finite."""
+    leaves = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.inexact)]
+    return jnp.isfinite(_total(leaves, lambda a: jnp.abs(a) * 0))
+
+
+def _total(leaves: list[Array], term: Callable[[Array], Array]) -> Float[Array, ""]:
+    """Sum the real ``term`` over all numbers.
+
+    XLA on a CPU does not vectorise a sum over everything, and every sum is a call that takes longer
+    than a few hundred numbers. So arrays of one shape are added up first, number by number, and
+    the rows of what comes out are summed by a matrix product.
     """
-    leaves = jax.tree.leaves(tree)
-    small = [a.reshape(-1) for a in leaves if a.size <= 128]
-    large = [a for a in leaves if a.size > 128]
-    joined = [jnp.concatenate(small)] if small else []
-    return jnp.sqrt(sum(jnp.square(jnp.abs(a)).sum() for a in (*joined, *large)))
+    alike: dict[Any, list[Array]] = {}
+    for a in leaves:
+        alike.setdefault((a.shape, a.dtype), []).append(a)
+    sums = []
+    for arrays in alike.values():
+        for i in range(0, len(arrays), 32):  # more in one loop take long to compile
+            t = functools.reduce(jnp.add, map(term, arrays[i : i + 32]))
+            if t.ndim > 1:
+                ones = jnp.ones(t.shape[-1], t.dtype)
+                t = jnp.matmul(t.reshape(-1, t.shape[-1]), ones, precision="highest")
+            sums.append(t.reshape(-1))
+    dtype = jnp.result_type(*(t.dtype for t in sums))
+    return jnp.concatenate([t.astype(dtype) for t in sums]).sum()
 
 
 def weighted_sum(weights: Inexact[Array, "B N"], rows: Inexact[Array, "B N H"]) -> Array:
@@ -118,7 +138,7 @@ def weighted_sum(weights: Inexact[Array, "B N"], rows: Inexact[Array, "B N H"]) 
             w, row = sample
             return total + w[:, None] * row, None
 
-        total = jnp.zeros(rows.shape[1:], jnp.result_type(weights, rows))
+        total = jnp.zeros_like(rows[0], jnp.result_type(weights, rows))
         return jax.lax.scan(add, total, (weights, rows), unroll=2)[0]
 
     def plain(weights, rows):

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtrl.learners._replace_file import replacing
+from rtrl.learners._state import require_there
 
 _FORMAT = "rtrl-state"
 _VERSION = 1
@@ -38,9 +39,11 @@ def save(path: str | os.PathLike[str], state: Any) -> None:
         state: any pytree, such as the state of an `OnlineLearner`.
 
     Raises:
-        ValueError: a leaf is an array that cannot be stored (of objects, say).
+        ValueError: a leaf is an array that cannot be stored (of objects, say), or a call with
+            donate=True has used up the state.
         OSError: the file cannot be written. The previous file is untouched, as with any error.
     """
+    require_there(state)
     leaves = [(key, leaf) for key, leaf in _flatten(state)[0] if _is_array(leaf)]
     header = {
         "format": _FORMAT,

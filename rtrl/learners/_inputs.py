@@ -1,5 +1,6 @@
 """What a user hands in, checked and cast before anything is traced or changed."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -110,7 +111,10 @@ def prepare(
                 f"leading axes {lead} like xs, {_names(batch_size)}",
                 leaf.shape,
             )
-    weights = per_timestep(1.0 if weights is None else weights, lead, "weights", dtype)
+    if weights is None:
+        weights = jax.device_put(np.ones(lead, dtype))
+    else:
+        weights = per_timestep(weights, lead, "weights", dtype)
     if resets is not None:
         resets = per_timestep(resets, lead, "resets", bool)
     return Chunk(xs, ys, weights, resets)
@@ -135,6 +139,13 @@ def per_timestep(value: Any, lead: tuple[int, ...], argument: str, dtype: Any) -
     # An array of a caller's jit must stay JAX's; for anything else numpy starts no program.
     module = jnp if isinstance(value, jax.Array) else np
     return module.broadcast_to(value, lead).astype(dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def ones(lead: tuple[int, ...], dtype: Any) -> jax.Array:
+    """What lies on the device from the first step on; `jax.transfer_guard` lets it get there."""
+    with jax.ensure_compile_time_eval():
+        return jax.device_put(np.ones(lead, dtype))
 
 
 def _names(batch_size: Any) -> str:

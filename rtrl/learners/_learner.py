@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 from rtrl.engine import Chunk, Loss, Rule, check_rule, init_carry
 from rtrl.learners import _inputs
 from rtrl.learners._hidden import hidden, predict_one, restart
+from rtrl.learners._interrupt import uninterrupted
 from rtrl.learners._state import (
     LearnerState,
     NonFiniteError,
@@ -21,6 +22,7 @@ from rtrl.learners._state import (
     Window,
     batch_size_of,
     layout,
+    mark,
 )
 from rtrl.learners._step import advance_many, advance_one
 from rtrl.learners._stream import stream
@@ -47,11 +49,18 @@ class OnlineLearner(eqx.Module):
         update_every: chunks per update of the parameters (a ``step`` is a chunk of one timestep).
         on_nonfinite: ``"skip"``: a sample whose input is not finite is removed (state and trace
             stay as they were), one whose target or loss is not finite gets weight 0, an update
-            whose gradient is not finite (or overflows when squared) is left out; ``out.skipped``
+            whose gradient is not finite (or overflows when squared), or that would make a
+            parameter or a number of the optimizer's state so, is left out whole; ``out.skipped``
             counts. ``"raise"``: any of these raises `NonFiniteError` after the call, with the
             untouched state as ``error.state``; this waits for every call and donates nothing.
         donate: let the new state reuse the memory of the old one, which can then not be used
-            again. ``False`` keeps old states alive.
+            again: trying to says so in a `ValueError`. ``False`` keeps old states alive. Ctrl-C
+            while a call uses up its state waits until the new one is there (a second Ctrl-C does
+            not), and is raised as a ``KeyboardInterrupt`` that has it as ``error.state``; one
+            without ``state`` came between calls, where the last state returned is good. So
+            ``except KeyboardInterrupt as error: state = getattr(error, "state", state)`` goes on
+            from there; only between a call's return and its assignment, less than a microsecond,
+            can a state be lost, and with ``False`` none can.
 
     Raises:
         ValueError: an argument of the wrong kind or out of range.
@@ -161,8 +170,20 @@ class OnlineLearner(eqx.Module):
         _inputs.check_xs(state.model, x, batch_size, time=False)
         lead = () if batch_size is None else (batch_size,)
         y = None if y is None else _inputs.cast(y, dtype, "y")
-        weights = _inputs.per_timestep(weight, lead, "weight", dtype)
-        resets = None if reset is False else _inputs.per_timestep(reset, lead, "reset", bool)
+        plain = isinstance(weight, float) and weight == 1
+        weights = (
+            _inputs.ones(lead, dtype)
+            if plain
+            else _inputs.per_timestep(weight, lead, "weight", dtype)
+        )
+        if reset is False:
+            resets = None
+        else:
+            resets = (
+                _inputs.ones(lead, bool)
+                if reset is True
+                else _inputs.per_timestep(reset, lead, "reset", bool)
+            )
         return self._call(advance_one, state, Chunk(x, y, weights, resets), None)
 
     def scan(
@@ -288,13 +309,19 @@ class OnlineLearner(eqx.Module):
                 "on_nonfinite: 'raise' can't work inside jit, where no value can be looked at; "
                 "use 'skip' and look at out.skipped."
             )
-        jitted = function.donating if self.donate and not wait else function.keeping
-        after, out = jitted(self, data, chunk, state)
+        if self.donate and not wait:
+            after, out = uninterrupted(function.donating, self, data, chunk, state)
+        else:
+            after, out = function.keeping(self, data, chunk, state)
+        if jax.config.jax_debug_nans and not isinstance(out.loss, Tracer):  # type: ignore
+            loss = mark(out.loss, np.isinf(out.loss))
+            out = StepOutput(out.prediction, loss, out.skipped, out.grad_norm)
         if wait and (skipped := np.asarray(out.skipped)).any():
             first = int(np.argmax(skipped > 0))
             raise NonFiniteError(
-                f"{int(skipped.sum())} inputs, targets, losses or gradients were not finite, the "
-                f"first at timestep {first} of the call; the state before it is in error.state.",
+                f"{int(skipped.sum())} inputs, targets, losses, gradients or updates were not "
+                f"finite, the first at timestep {first} of the call; the state before it is in "
+                "error.state.",
                 state,
             )
         return after, out

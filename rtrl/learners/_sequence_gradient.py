@@ -5,7 +5,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from rtrl.engine import Loss, Rule, check_rule, chunk_gradient, init_carry, over_chunks
+from rtrl.engine import (
+    Loss,
+    Rule,
+    axes_of,
+    check_rule,
+    chunk_gradient,
+    init_carry,
+    over_chunks,
+    vary,
+)
 from rtrl.learners import _inputs
 
 
@@ -38,7 +47,8 @@ def sequence_gradient(
         rule: the learning rule.
         chunk: timesteps per chunk. Default: 1 for an online rule; the whole sequence for `BPTT`.
             A ragged tail is a chunk.
-        weights: of the losses, ``(time, [batch])``; default 1.
+        weights: of the losses, ``(time, [batch])``; default 1. Where it is 0 the target does not
+            count, also if it is NaN.
         resets: true where a new sequence begins, ``(time, [batch])``.
         key: PRNG key of the dropout; ``None`` for no dropout.
 
@@ -68,11 +78,10 @@ def _sequence_gradient(model, loss, carry, data, key, rule, chunk):
         # Another mask in every chunk, the same ones for the same key.
         key, now = (None, None) if key is None else jax.random.split(key)
         result = chunk_gradient(model, loss, carry, data, rule=rule, key=now)
-        samples = 1 if result.weights.ndim == 1 else result.weights.shape[1]
-        total = total + (result.weights * result.losses).sum() / samples
         grads = jax.tree.map(jnp.add, grads, result.grads)
-        return (result.carry, grads, total, key), None
+        return (result.carry, grads, total + result.objective, key), None
 
+    carry = vary(carry, axes_of((model, data, key)))
     init = (carry, zeros, jnp.zeros((), data.weights.dtype), key)
     (_, grads, total, _), _ = over_chunks(body, init, data, data.xs.shape[0], chunk)
     return total, grads

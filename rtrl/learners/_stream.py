@@ -5,13 +5,13 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
 from rtrl.learners._hidden import hidden, look_ahead, restart
+from rtrl.learners._interrupt import uninterrupted
 from rtrl.learners._open_stream import resume_or_open, wraps
-from rtrl.learners._state import LearnerState, NonFiniteError, StepOutput
+from rtrl.learners._state import LearnerState, NonFiniteError, StepOutput, mark
 from rtrl.learners._stream_item import Item, naming_item, read_item, require_finite
 from rtrl.learners._stream_state import StreamState, targets_like
 from rtrl.validate import require
@@ -30,9 +30,12 @@ def stream(
 
 
 def _run(learner, state, source):
+    def take(state, item):
+        return push(learner, state, read_item(state, item))
+
     for item in source:
         with naming_item(state.items, state):
-            state, out = push(learner, state, read_item(state, item))
+            state, out = uninterrupted(take, state, item)
         yield state, out
 
 
@@ -58,7 +61,7 @@ def push(learner: Any, state: StreamState, item: Item) -> tuple[StreamState, Ste
     behind, learned = learn_held(learner, state, state.chunk)
     state = _drop_chunk(state, behind)
     # A missing target has no loss; the zeros in its place may have one.
-    loss = learned.loss if known.all() else jnp.where(known, learned.loss, jnp.nan)
+    loss = learned.loss if known.all() else mark(learned.loss, ~known)
     return state, StepOutput(prediction, loss, learned.skipped, learned.grad_norm)
 
 
@@ -160,8 +163,12 @@ def close_stream(learner: Any, state: Any) -> Any:
         ValueError: the state is not one of a stream.
         NonFiniteError: as `OnlineLearner.stream`.
     """
+    return uninterrupted(_close_stream, learner, state)
+
+
+def _close_stream(learner, state):
     if wraps(state):
-        inner = close_stream(learner.learner, state.learner)
+        inner = _close_stream(learner.learner, state.learner)
         return eqx.tree_at(lambda s: s.learner, state, inner)
     require(isinstance(state, StreamState), "state", "a state from stream", type(state))
     behind, count = state.learner, int(state.held)

@@ -68,7 +68,7 @@ class StepwiseRule(LocalRule):
             return gradients, trace, deltas
         # Summed along the way: a gradient for every timestep would take memory that grows with K.
         shapes = jax.eval_shape(step, trace, first)[1]
-        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        zeros = jax.tree.map(jnp.zeros_like, shapes)
         (trace, gradients), _ = jax.lax.scan(add, (trace, zeros), timesteps)
         return gradients, trace, deltas
 

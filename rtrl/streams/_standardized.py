@@ -22,6 +22,7 @@ from rtrl.learners import (
     push,
     read_item,
     resume_or_open,
+    uninterrupted,
     unpack,
 )
 from rtrl.streams._moments import Moments
@@ -153,13 +154,17 @@ class Standardized(eqx.Module):
         for item in source:
             inner: Any = state.learner
             with naming_item(inner.items, state):
-                x, y, weight, reset = unpack(item)
-                after, x, y, restore = self._take(state, x, y)
-                if after.items <= self.warmup:
-                    weight = np.zeros(np.shape(weight))
-                inner, out = push(self.learner, inner, read_item(inner, (x, y, weight, reset)))
-            state = _around(inner, after)
-            yield state, _map_prediction(out, restore)
+                state, out = uninterrupted(self._push, state, item)
+            yield state, out
+
+    def _push(self, state: StandardizedState, item: Any) -> tuple[StandardizedState, StepOutput]:
+        inner: Any = state.learner
+        x, y, weight, reset = unpack(item)
+        after, x, y, restore = self._take(state, x, y)
+        if after.items <= self.warmup:
+            weight = np.zeros(np.shape(weight))
+        inner, out = push(self.learner, inner, read_item(inner, (x, y, weight, reset)))
+        return _around(inner, after), _map_prediction(out, restore)
 
     def step(
         self,
@@ -170,6 +175,9 @@ class Standardized(eqx.Module):
         reset: ArrayLike = False,
     ) -> tuple[StandardizedState, StepOutput]:
         """As `OnlineLearner.step`, in the data's own units."""
+        return uninterrupted(self._step, state, x, y, weight, reset)
+
+    def _step(self, state, x, y, weight, reset):
         inner = _at_rest(state)
         after, x, y, restore = self._take(state, x, y)
         if after.items <= self.warmup:
@@ -192,6 +200,9 @@ class Standardized(eqx.Module):
 
         The moments of every timestep are those that single steps would have.
         """
+        return uninterrupted(self._scan, state, xs, ys, chunk, weights, resets)
+
+    def _scan(self, state, xs, ys, chunk, weights, resets):
         inner = _at_rest(state)
         raw = np.asarray(xs)
         check_xs(inner.model, raw, batch_size_of(inner))
