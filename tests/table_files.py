@@ -96,7 +96,7 @@ def files(draw):
         else:
             bad.append(at)
         add(spread(cells))
-    options = {"header": has_header, "inputs": range(columns)}
+    options = {"header": has_header, "features": range(columns)}
     return File("".join(parts), columns, good, bad, options)
 
 

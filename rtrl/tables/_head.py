@@ -1,0 +1,103 @@
+"""The first rows: whether they begin with names, and what is in each column."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from rtrl.tables._decide import Sample
+from rtrl.tables._dialect import MISSING, is_header, is_missing, is_value
+from rtrl.tables._lines import Record
+from rtrl.validate import require
+
+HEAD = 100  # rows in which a header and a good row are looked for
+SAMPLE = 1000  # rows that decide what a column is
+
+
+class Head(NamedTuple):
+    """The first rows of a table.
+
+    Attributes:
+        names: of the columns, None without a header.
+        rows: the rows read, header apart.
+        count: fields of a row.
+        from_text: whether the names are a row of the text.
+    """
+
+    names: list[str] | None
+    rows: list[Record]
+    count: int
+    from_text: bool = False
+
+
+def read_head(records: Any, header: bool | None) -> Head:
+    """Read the rows that are there, at least the first good one, and find the header."""
+    rows: list[Record] = []
+    good = 0
+    for record in records:
+        rows.append(record)
+        good += record.fields is not None
+        enough = good >= 2 or (good == 1 and (header is False or not _could_be_names(record)))
+        if len(rows) >= SAMPLE + 1 or (enough or len(rows) > HEAD) and not records.ready():
+            break
+    found = f"nothing but {len(rows)} unreadable rows" if rows else "nothing"
+    require(good > 0, "source", "a header or a row of numbers", found)
+    at = next(i for i, record in enumerate(rows) if record.fields is not None)
+    first = rows[at].fields or []
+    names = first if header or (header is None and _is_names(first, rows[at + 1 :])) else None
+    if names is not None:
+        rows = rows[:at] + rows[at + 1 :]
+    counts = Counter(len(r.fields) for r in rows if r.fields is not None)
+    count = len(names) if names is not None else len(first) if counts[len(first)] > 1 else 0
+    common = counts.most_common(1)[0][0] if counts else len(first)
+    if names is not None and common == count + 1 and _ends_empty(rows, common):
+        names, count = [*names, ""], common  # every line but the header ends with a separator
+    return Head(names, rows, count or common, names is not None)
+
+
+def _ends_empty(rows: list[Record], count: int) -> bool:
+    last = [r.fields[-1] for r in rows if r.fields is not None and len(r.fields) == count]
+    return not any(last)
+
+
+def _could_be_names(record: Record) -> bool:
+    return record.fields is not None and is_header(record.fields)
+
+
+def _is_names(first: list[str], rest: list[Record]) -> bool:
+    """Whether the first row holds names: text where the rows below hold values.
+
+    Where all is text, or nothing is below, it does if it holds no number at all, and not mostly
+    numbers.
+    """
+    if all(map(is_value, first)):
+        return False
+    below = [r.fields for r in rest if r.fields is not None and len(r.fields) == len(first)]
+    speaking = 0
+    for i, field in enumerate(first):
+        column = [fields[i] for fields in below if not is_missing(fields[i])][:50]
+        if column and sum(map(is_value, column)) >= 0.5 * len(column):
+            speaking += -1 if is_value(field) and not is_missing(field) else 1
+    if speaking:
+        return speaking > 0
+    values = sum(is_value(field) and not is_missing(field) for field in first)
+    return 2 * values < len(first)
+
+
+def samples_of(rows: list[Record], count: int, gaps: frozenset[str]) -> list[Sample]:
+    """The fields of every column in rows of the right length, missing ones apart."""
+    fields: list[list[str]] = [[] for _ in range(count)]
+    missing = [Counter() for _ in range(count)]
+    for record in rows:
+        if record.fields is None or len(record.fields) != count:
+            continue
+        for i, field in enumerate(record.fields):
+            if field.lower() in gaps:
+                missing[i][field] += 1
+            else:
+                fields[i].append(field)
+    order: Callable[[Counter], tuple] = lambda c: tuple(f for f, _ in c.most_common(3))  # noqa: E731
+    return [Sample(f, order(m)) for f, m in zip(fields, missing, strict=True)]
+
+
+def gaps_of(more: Any) -> frozenset[str]:
+    return MISSING | {str(m).strip().lower() for m in more}

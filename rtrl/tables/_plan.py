@@ -1,0 +1,121 @@
+"""All that is decided of a table before its first row is given."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from rtrl.tables import _cells
+from rtrl.tables._clock import cycles
+from rtrl.tables._column import Column, as_columns
+from rtrl.tables._decide import decide
+from rtrl.tables._head import Head, samples_of
+from rtrl.tables._roles import Name, find_column, find_columns, find_kinds, give_roles
+from rtrl.validate import require
+
+
+class Plan(NamedTuple):
+    """How rows become numbers: all that was decided. It can be written as JSON.
+
+    Attributes:
+        columns: all columns.
+        features: the numbers of those in x, in their order.
+        targets: of those in y.
+        separator: between fields.
+        gaps: how missing values may be written, in lower case.
+        time: the number of the column that tells the time, or None.
+        cycles: periods of the calendar's sines and cosines in x, with their names.
+        header: whether the text begins with the names.
+        elapsed: whether the time since the row before is in x.
+    """
+
+    columns: list[Column]
+    features: list[int]
+    targets: list[int]
+    separator: str
+    gaps: frozenset[str]
+    time: int | None
+    cycles: list[tuple[str, float]]
+    elapsed: bool
+    header: bool
+
+    @property
+    def clock(self) -> Column | None:
+        return None if self.time is None else self.columns[self.time]
+
+
+class Asked(NamedTuple):
+    """What the user asks for: see `read`."""
+
+    target: Name | Sequence[Name]
+    horizon: int
+    features: Sequence[Name] | None
+    drop: Sequence[Name]
+    kinds: Mapping[Name, str]
+    time: Name | None
+    calendar: bool
+    elapsed: bool
+    decimal: str | None
+    gaps: frozenset[str]
+
+
+def make_plan(head: Head, asked: Asked, separator: str) -> Plan:
+    """Decide what the columns are and which of them are used."""
+    names, count = head.names, head.count
+    given = names if names is not None else [""] * count
+    trailing = names is not None and count > 1 and not given[-1] and _all_empty(head, asked.gaps)
+    shown = list(given[:-1] if trailing else given)
+    nameless = {i for i, name in enumerate(shown) if not name} if names is not None else set()
+    shown = [name or f"column {i}" for i, name in enumerate(shown)]
+    targets = find_columns("target", asked.target, shown)
+    require(bool(targets), "target", "one or more different columns", asked.target)
+    features = asked.features
+    features = None if features is None else find_columns("features", features, shown)
+    drop = find_columns("drop", asked.drop, shown)
+    time = None if asked.time is None else find_column("time", asked.time, shown)
+    kinds = find_kinds(asked.kinds, shown)
+    samples = samples_of(head.rows, count, asked.gaps)
+    wanted = {*targets, *(features or [])}
+    columns = decide(
+        shown, samples[: len(shown)], kinds, set(targets), wanted, asked.decimal, separator
+    )
+    columns, chosen, clock = give_roles(
+        columns, targets, features, drop, time, asked.horizon, nameless
+    )
+    if trailing:
+        columns.append(Column(count - 1, "", "empty", note="a separator ends every line"))
+    left = f"of {shown}, at least one besides the time" + " and the target" * (asked.horizon == 0)
+    require(bool(chosen), "features", left, "none")
+    found = cycles(_intervals(head, columns, clock, asked.gaps)) if asked.calendar else []
+    require(
+        clock is not None or not (asked.calendar or asked.elapsed),
+        "calendar" if asked.calendar else "elapsed", "a column of times", "none",
+    )  # fmt: skip
+    header = names is not None and head.from_text
+    return Plan(
+        columns, chosen, targets, separator, asked.gaps, clock, found, asked.elapsed, header
+    )
+
+
+def _all_empty(head: Head, gaps: frozenset[str]) -> bool:
+    last = Counter(r.fields[-1] for r in head.rows if r.fields and len(r.fields) == head.count)
+    return set(last) <= {""}
+
+
+def _intervals(
+    head: Head, columns: Sequence[Column], clock: int | None, gaps: frozenset[str]
+) -> list[float]:
+    """From row to row in the first rows, where time goes forward."""
+    if clock is None:
+        return []
+    read = _cells.time_reader(columns[clock], gaps)
+    rows = [r.fields[clock] for r in head.rows if r.fields and len(r.fields) == head.count]
+    times = [t for t in map(read, rows) if t is not None and t == t]
+    return [b - a for a, b in pairwise(times) if b > a]
+
+
+def plan_from(kept: Mapping[str, Any]) -> Plan:
+    """The plan of `Table.decisions`."""
+    columns = as_columns(kept["columns"])
+    cycles = [(name, period) for name, period in kept["cycles"]]
+    return Plan(**{**kept, "columns": columns, "gaps": frozenset(kept["gaps"]), "cycles": cycles})
