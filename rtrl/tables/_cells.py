@@ -1,6 +1,6 @@
 """What reads one field of a column: to a number, to indicators, to a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rtrl.tables import _numbers, _times
@@ -38,6 +38,24 @@ def time_reader(column: Column, gaps: frozenset[str]) -> Read:
     def moment(field: str) -> float | None:
         value = read(field)
         return NAN if value is None and field.lower() in gaps else value
+
+    return moment
+
+
+def moment_reader(
+    times: Sequence[Column], gaps: frozenset[str]
+) -> Callable[[Sequence[str]], float | None]:
+    """Of the time of a row, from one column or from a date and a time of day; None if unreadable."""
+    readers = [(column.number, time_reader(column, gaps)) for column in times]
+
+    def moment(fields: Sequence[str]) -> float | None:
+        total = 0.0
+        for number, read in readers:
+            value = read(fields[number].strip())
+            if value is None:
+                return None
+            total += value
+        return total
 
     return moment
 

@@ -13,6 +13,7 @@ ENOUGH = 20  # rows from which on something is said of what never happened
 CLASSES = 12  # values of a text that become indicators unasked
 FORCED_CLASSES = 100  # and at the user's word
 SENTINELS = (-999.0, -9999.0, -99999.0, -999999.0, -999.9, -99.99, -9999.9, 9999.0, 99999.0, 999999.0)
+ROW_NUMBERS = "numbers the rows"
 PAIRS = ("true false", "t f", "yes no", "y n", "on off", "ja nein", "oui non", "sí no", "si no",
          "open closed", "high low")  # fmt: skip
 ALIASES = {
@@ -27,10 +28,12 @@ class Sample(NamedTuple):
     Attributes:
         fields: those that are there, in order.
         missing: how the others were written, the commonest first.
+        rows: how many rows were looked at.
     """
 
     fields: list[str]
     missing: tuple[str, ...]
+    rows: int = 0
 
 
 def check_kind(kind: str) -> None:
@@ -109,7 +112,7 @@ def _decide(
     if kind == "boolean":
         return _boolean(column, fields) or _switch(column, fields)
     if not fields:
-        if kind is None and not wanted:
+        if kind is None and not wanted and sample.rows >= ENOUGH:
             return column._replace(kind="empty", note="nothing in it")
         return column._replace(kind=kind or "number", way=(decimal or hint or "", "", ""))
     if kind is None and (boolean := _boolean(column, fields)):
@@ -118,8 +121,9 @@ def _decide(
         return _time(column, fields, None)
     choice = _numbers.choose(fields, decimal, hint, weak)
     least = 0.0 if target or kind else _least(len(fields))
+    if choice is None and kind is not None:
+        return column._replace(kind=kind, way=(decimal or hint or "", "", ""))
     if choice is None or choice.share < least:
-        require(kind is None, "kinds", f"numbers in {name!r}", f"{example!r} and such")
         return _text(column, fields)
     return _number(column, fields, choice, kind, target, wanted)
 
@@ -132,7 +136,10 @@ def _number(
     values = [v for _, v in pairs]
     unit = choice.way.unit
     found = "percentage" if unit in ("%", "‰") else "money" if unit in _numbers.CURRENCIES else "number"
-    column = column._replace(kind=kind or found, way=tuple(choice.way), note=choice.note)
+    example = next((f for f, v in pairs if v not in (0, 1)), column.example)
+    column = column._replace(
+        kind=kind or found, way=tuple(choice.way), note=choice.note, example=example
+    )
     if kind is None and not target and (way := _times.choose_numeric(column.name, values, fields)):
         return column._replace(kind="time", way=(way,), note="")
     if kind is None and (gap := _sentinel(values)) is not None:
@@ -152,7 +159,10 @@ def _number(
     if _grows(values):
         if target:
             return column._replace(note=column.note or "only grows")
-        return column._replace(kind="counter", note=_steps(values))
+        note = _steps(values)
+        if wanted and note == ROW_NUMBERS:
+            return column
+        return column._replace(kind="counter", note=note)
     return column
 
 
@@ -163,7 +173,7 @@ def _grows(values: list[float]) -> bool:
 
 def _steps(values: list[float]) -> str:
     steps = {b - a for a, b in pairwise(values)}
-    return "numbers the rows" if len(steps) == 1 else "only grows: its steps are learned from"
+    return ROW_NUMBERS if len(steps) == 1 else "only grows: its steps are learned from"
 
 
 def _sentinel(values: list[float]) -> float | None:

@@ -110,8 +110,9 @@ def _consistent(texts: list[str], separator: str | None) -> tuple[str | None, in
         counts = [_count(text, candidate) for text in texts]
         common, _ = Counter(counts[len(counts) // 2 :]).most_common(1)[0]
         start = next((i for i, n in enumerate(counts) if n == common), 0)
-        alike = sum(n == common for n in counts[start:]) / len(counts[start:])
-        if common > 1 and alike >= 0.9 and start <= len(texts) // 2:
+        rows = len(counts) - start
+        alike = sum(n == common for n in counts[start:]) / rows
+        if common > 1 and alike >= (0.9 if rows >= 20 else 0.6) and (start == 0 or rows >= 5):
             found.append((candidate, start, common))
     if whole := [f for f in found if f[1] == 0]:
         return whole[0][:2]
@@ -168,10 +169,7 @@ def _whole_record(lines: Lines) -> list[tuple[int, str]]:
 
 def _count(text: str, separator: str) -> int:
     """How many fields a row has, also where its quotes are wrong."""
-    if '"' not in text:
-        return len(text.split(None if separator == " " else separator))
-    fields, _ = split([text], separator)
-    return len(_outside_quotes(text).split(separator) if fields is None else fields)
+    return len(_outside_quotes(text).split(None if separator == " " else separator))
 
 
 def _joined(numbered: list[tuple[int, str]]) -> str:
@@ -179,7 +177,8 @@ def _joined(numbered: list[tuple[int, str]]) -> str:
 
 
 def _outside_quotes(text: str) -> str:
-    return re.sub(r'"[^"]*"', "q", text).strip(" \r\n")
+    text = text.strip(" \r\n")
+    return text if '"' not in text else re.sub(r'"[^"]*"', "q", text)
 
 
 def header_in(comment: str | None, separator: str, count: int) -> list[str] | None:

@@ -55,13 +55,12 @@ class Encoder:
         self.scaled += [True] * len(self.waves) + [False] * plan.elapsed
         counted = [c.number for c in used if c.kind == "counter" and c.number not in plan.targets]
         self._counters = [(i, c) for i, c in features if c.number in counted]
-        self._starts = [(i, c) for i, c in features if c.kind == "time" or c.number == plan.time]
+        self._starts = [(i, c) for i, c in features if c.kind == "time" or c.number in plan.times]
         self._last = {c.number: NAN for _, c in self._counters}
         self._start = {c.number: NAN for _, c in self._starts}
-        clock = plan.clock
-        self._moment = None if clock is None else _cells.time_reader(clock, gaps)
-        self._at = -1 if clock is None else clock.number
-        self._tick = Clock(wraps=clock is not None and clock.way[:1] == ("clock",))
+        times = [plan.columns[i] for i in plan.times]
+        self._moment = _cells.moment_reader(times, gaps) if times else None
+        self._tick = Clock(wraps=[c.way for c in times] == [("clock",)])
         self._periods = [period for _, period in plan.cycles]
         self._fast = self._fast_columns(used)
         self.classes = {c.number: r for c, r, many in self._reads if many}
@@ -126,15 +125,17 @@ class Encoder:
             values[place] -= self._start[column.number]
         if self._moment is None:
             return None
-        field = fields[self._at].strip()
-        time = self._moment(field)
-        tick = Tick(NAN, 0, f"no time: {field[:40]!r}") if time is None else self._tick(time)
+        time = self._moment(fields)
+        tick = Tick(NAN, 0, self._no_time(fields)) if time is None else self._tick(time)
         if self._periods or self.plan.elapsed:
             more = calendar(NAN if time is None else time, self._periods)
             if self.plan.elapsed:
                 more.append(math.log1p(tick.elapsed) if tick.elapsed > 0 else 0.0)
             values[self._size : self._size] = more
         return tick
+
+    def _no_time(self, fields: Sequence[str]) -> str:
+        return "no time: " + " ".join(fields[i][:40].strip() for i in self.plan.times)
 
     def waves_at(self, time: float) -> list[float]:
         return calendar(time, self._periods)

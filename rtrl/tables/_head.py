@@ -1,5 +1,6 @@
 """The first rows: whether they begin with names, and what is in each column."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from rtrl.tables._lines import Record
 from rtrl.validate import require
 
 HEAD = 100  # rows in which a header and a good row are looked for
+_ENDS = re.compile(r"\r\n|\n|\r")
 SAMPLE = 1000  # rows that decide what a column is
 
 
@@ -21,37 +23,56 @@ class Head(NamedTuple):
         rows: the rows read, header apart.
         count: fields of a row.
         from_text: whether the names are a row of the text.
+        begins: the line behind them.
+        whole: whether there are no more rows, or so many that they speak for the others.
     """
 
     names: list[str] | None
     rows: list[Record]
     count: int
     from_text: bool = False
+    begins: int = 0
+    whole: bool = False
 
 
 def read_head(records: Any, header: bool | None) -> Head:
     """Read the rows that are there, at least the first good one, and find the header."""
     rows: list[Record] = []
-    good = 0
+    good, ended = 0, True
     for record in records:
         rows.append(record)
         good += record.fields is not None
         enough = good >= 2 or (good == 1 and (header is False or not _could_be_names(record)))
         if len(rows) >= SAMPLE + 1 or (enough or len(rows) > HEAD) and not records.ready():
+            ended = len(rows) > HEAD or not records.live
             break
     found = f"nothing but {len(rows)} unreadable rows" if rows else "nothing"
     require(good > 0, "source", "a header or a row of numbers", found)
     at = next(i for i, record in enumerate(rows) if record.fields is not None)
     first = rows[at].fields or []
+    while header is None and _stands_above(rows, at):
+        at += 1
+        first = rows[at].fields or []
     names = first if header or (header is None and _is_names(first, rows[at + 1 :])) else None
+    begins = 0
     if names is not None:
-        rows = rows[:at] + rows[at + 1 :]
+        begins = rows[at].line + 1 + len(_ENDS.findall(rows[at].text))
+        rows = rows[at + 1 :]
     counts = Counter(len(r.fields) for r in rows if r.fields is not None)
     count = len(names) if names is not None else len(first) if counts[len(first)] > 1 else 0
     common = counts.most_common(1)[0][0] if counts else len(first)
     if names is not None and common == count + 1 and _ends_empty(rows, common):
         names, count = [*names, ""], common  # every line but the header ends with a separator
-    return Head(names, rows, count or common, names is not None)
+    return Head(names, rows, count or common, names is not None, begins, ended)
+
+
+def _stands_above(rows: list[Record], at: int) -> bool:
+    """Whether a row of text is followed by a blank line and another one: it is no header then."""
+    one, two = rows[at], rows[at + 1] if at + 1 < len(rows) else None
+    if two is None or two.fields is None or one.fields is None or at > 10:
+        return False
+    apart = two.line - one.line > 1 + one.text.count("\n")
+    return apart and is_header(one.fields) and not any(map(is_value, two.fields))
 
 
 def _ends_empty(rows: list[Record], count: int) -> bool:
@@ -96,7 +117,9 @@ def samples_of(rows: list[Record], count: int, gaps: frozenset[str]) -> list[Sam
             else:
                 fields[i].append(field)
     order: Callable[[Counter], tuple] = lambda c: tuple(f for f, _ in c.most_common(3))  # noqa: E731
-    return [Sample(f, order(m)) for f, m in zip(fields, missing, strict=True)]
+    return [
+        Sample(f, order(m), len(f) + m.total()) for f, m in zip(fields, missing, strict=True)
+    ]
 
 
 def gaps_of(more: Any) -> frozenset[str]:

@@ -19,24 +19,40 @@ class Record(NamedTuple):
 
 
 class Lines:
-    """The lines of a text with their numbers from 1; lines can be handed back."""
+    """The lines of a text with their numbers from 1; lines can be handed back.
+
+    Attributes:
+        live: whether someone may still be writing them.
+        taken: the lines taken since it was made a list, without those handed back.
+    """
 
     def __init__(self, source: Iterable[str]):
         self._numbered = enumerate(source, 1)
         self._source = source
+        self.live = getattr(source, "live", False)
         self._returned: deque[tuple[int, str]] = deque()
+        self.taken: list[tuple[int, str]] | None = None
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         return self
 
     def __next__(self) -> tuple[int, str]:
         if self._returned:
-            return self._returned.popleft()
-        number, line = next(self._numbered)
-        return number, line.removeprefix("\ufeff") if number == 1 else line
+            numbered = self._returned.popleft()
+        else:
+            numbered = next(self._numbered)
+            if numbered[0] == 1:
+                numbered = 1, numbered[1].removeprefix("\ufeff")
+        if self.taken is not None:
+            self.taken.append(numbered)
+        return numbered
 
     def hand_back(self, lines: Iterable[tuple[int, str]]) -> None:
-        self._returned.extendleft(reversed(list(lines)))
+        """Give the lines taken last, which come next then."""
+        back = list(lines)
+        self._returned.extendleft(reversed(back))
+        if self.taken is not None and back:
+            del self.taken[-len(back) :]
 
     def ready(self) -> bool:
         """Whether the next line is there."""
@@ -54,6 +70,7 @@ class Records:
 
     def __init__(self, lines: Lines, separator: str):
         self.lines = lines
+        self.live = lines.live
         self.separator = separator
         self.blank = " \r\n" if separator == "\t" else None  # a row of tabs has fields
         self.is_row: Callable[[Record], bool] = lambda record: False

@@ -118,7 +118,11 @@ def choose(
     if most == 0:
         return None
     able = [marks for marks, n in fits.items() if n == most]
-    marks, note = _settle(able, list(digits), decimal or hint, decimal or hint or weak)
+    preferred = decimal or hint or weak
+    if (preferred, "") in able:
+        able.sort(key=lambda marks: marks != (preferred, ""))
+    fitting = [text for text in digits if any(PATTERNS[marks].fullmatch(text) for marks in able)]
+    marks, note = _settle(able, fitting, decimal or hint, preferred)
     return Choice(Way(*marks, way_unit), most / len(fields), note)
 
 
@@ -136,7 +140,7 @@ def _settle(
     found = {mark for mark in ",.' " if any(mark in text for text in digits)}
     if not found:
         return (sure or "", ""), ""
-    able = [m for m in able if found <= {*m}] or able
+    able = [m for m in able if found <= {*m}] or able[:1]
     able = [m for m in able if m[1] == "" or m[1] in found] or able
     if len(able) == 1 or not (found == {","} or found == {"."}):
         return able[0], ""

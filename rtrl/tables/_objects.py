@@ -23,7 +23,7 @@ class ObjectRecords:
 
     def __init__(self, source: Iterable[tuple[int, Any]], live: bool, names: list[str] | None):
         self._source = iter(source)
-        self._live = live
+        self.live = live
         self._read: list[tuple[int, Any]] = []
         self.names = names or self._names()
 
@@ -33,7 +33,7 @@ class ObjectRecords:
             self._read.append(numbered)
             if isinstance(numbered[1], Mapping):
                 names |= dict.fromkeys(map(str, numbered[1]))
-            if self._live or len(self._read) >= 1000:
+            if self.live or len(self._read) >= 1000:
                 break
         require(bool(names), "source", "rows with names", "none")
         self._read.reverse()
@@ -63,7 +63,7 @@ class ObjectRecords:
         self._order, self._known = names, frozenset(names)
 
     def ready(self) -> bool:
-        return bool(self._read) or not self._live
+        return bool(self._read) or not self.live
 
 
 class _Unreadable:

@@ -41,9 +41,17 @@ class Opened(NamedTuple):
 
 
 def open_records(
-    source: Any, encoding: str | None, separator: str | None, names: list[str] | None
+    source: Any,
+    encoding: str | None,
+    separator: str | None,
+    names: list[str] | None,
+    *,
+    middle: bool = False,
 ) -> Opened:
-    """Open a source; ``names`` are those that dictionaries are known to have from before."""
+    """Open a source; ``names`` are those that dictionaries are known to have from before.
+
+    In the ``middle`` of a table, where another reader stopped, every line is a row.
+    """
     rows = _objects.frame_rows(source)
     if rows is None and _is_parquet(source):
         rows = _objects.parquet_rows(source)
@@ -56,19 +64,23 @@ def open_records(
         return _of_objects(records, [], NoText())
     text = open_lines(source, encoding)
     try:
-        return _of_text(text, separator, names)
+        return _of_text(text, separator, names, middle)
     except BaseException:
         text.close()
         raise
 
 
-def _of_text(text: ByteLines | GivenLines, separator: str | None, names: list[str] | None):
+def _of_text(
+    text: ByteLines | GivenLines, separator: str | None, names: list[str] | None, middle: bool
+) -> Opened:
     lines, notes = Lines(text), []
     if text.archive:
         notes.append(f"unpacked from {text.archive}")
     if _is_json(lines):
         records = _objects.json_lines(lines, text.live, names)
         return _of_objects(records, notes, text)
+    if middle and separator:
+        return Opened(Records(lines, separator), lines, None, None, notes, text)
     dialect = find_dialect(lines, separator)
     if text.encoding not in ("", "utf-8", "utf-8-sig"):
         notes.append(f"encoding {text.encoding}")

@@ -23,7 +23,7 @@ class Plan(NamedTuple):
         targets: of those in y.
         separator: between fields.
         gaps: how missing values may be written, in lower case.
-        time: the number of the column that tells the time, or None.
+        times: the columns that tell the time, none to two: of a date and of a time of day.
         cycles: periods of the calendar's sines and cosines in x, with their names.
         header: whether the text begins with the names.
         elapsed: whether the time since the row before is in x.
@@ -34,14 +34,10 @@ class Plan(NamedTuple):
     targets: list[int]
     separator: str
     gaps: frozenset[str]
-    time: int | None
+    times: list[int]
     cycles: list[tuple[str, float]]
     elapsed: bool
     header: bool
-
-    @property
-    def clock(self) -> Column | None:
-        return None if self.time is None else self.columns[self.time]
 
 
 class Asked(NamedTuple):
@@ -79,21 +75,21 @@ def make_plan(head: Head, asked: Asked, separator: str) -> Plan:
     columns = decide(
         shown, samples[: len(shown)], kinds, set(targets), wanted, asked.decimal, separator
     )
-    columns, chosen, clock = give_roles(
+    columns, chosen, times = give_roles(
         columns, targets, features, drop, time, asked.horizon, nameless
     )
     if trailing:
         columns.append(Column(count - 1, "", "empty", note="a separator ends every line"))
     left = f"of {shown}, at least one besides the time" + " and the target" * (asked.horizon == 0)
     require(bool(chosen), "features", left, "none")
-    found = cycles(_intervals(head, columns, clock, asked.gaps)) if asked.calendar else []
+    found = cycles(_intervals(head, columns, times, asked.gaps)) if asked.calendar else []
     require(
-        clock is not None or not (asked.calendar or asked.elapsed),
+        bool(times) or not (asked.calendar or asked.elapsed),
         "calendar" if asked.calendar else "elapsed", "a column of times", "none",
     )  # fmt: skip
     header = names is not None and head.from_text
     return Plan(
-        columns, chosen, targets, separator, asked.gaps, clock, found, asked.elapsed, header
+        columns, chosen, targets, separator, asked.gaps, times, found, asked.elapsed, header
     )
 
 
@@ -103,15 +99,15 @@ def _all_empty(head: Head, gaps: frozenset[str]) -> bool:
 
 
 def _intervals(
-    head: Head, columns: Sequence[Column], clock: int | None, gaps: frozenset[str]
+    head: Head, columns: Sequence[Column], times: list[int], gaps: frozenset[str]
 ) -> list[float]:
     """From row to row in the first rows, where time goes forward."""
-    if clock is None:
+    if not times:
         return []
-    read = _cells.time_reader(columns[clock], gaps)
-    rows = [r.fields[clock] for r in head.rows if r.fields and len(r.fields) == head.count]
-    times = [t for t in map(read, rows) if t is not None and t == t]
-    return [b - a for a, b in pairwise(times) if b > a]
+    read = _cells.moment_reader([columns[i] for i in times], gaps)
+    rows = [r.fields for r in head.rows if r.fields and len(r.fields) == head.count]
+    moments = [t for t in map(read, rows) if t is not None and t == t]
+    return [b - a for a, b in pairwise(moments) if b > a]
 
 
 def plan_from(kept: Mapping[str, Any]) -> Plan:

@@ -5,10 +5,10 @@ from typing import Any
 
 from rtrl.tables._decide import check_kind
 from rtrl.tables._dialect import header_in
-from rtrl.tables._encode import Problem
+from rtrl.tables._encode import Encoder, Problem
 from rtrl.tables._head import Head, gaps_of, read_head
 from rtrl.tables._open import Opened, open_records
-from rtrl.tables._plan import Asked, make_plan, plan_from
+from rtrl.tables._plan import Asked, Plan, make_plan, plan_from
 from rtrl.tables._roles import Name
 from rtrl.tables._table import GAPS, Table
 from rtrl.tasks import check_count
@@ -100,23 +100,41 @@ def read(
         check_kind(kind)
     separator = separator or (decided or {}).get("separator")
     names = None if decided is None else [column[1] for column in decided["columns"]]
-    opened = open_records(source, encoding, separator, names)
+    begins = decided is None or (decided["header"] if header is None else header)
+    opened = open_records(source, encoding, separator, names, middle=not begins)
     try:
         if decided is not None:
             plan, pending = plan_from(decided), []
-            if decided["header"] if header is None else header:
+            if begins:
                 next((r for r in opened.records if r.fields is not None), None)
         else:
+            if opened.lines is not None:
+                opened.lines.taken = []
             head = _head_of(opened, header)
             asked = Asked(
                 target, horizon, features, drop, kinds or {}, time, calendar, elapsed, decimal,
                 gaps_of(missing),
             )  # fmt: skip
             plan, pending = make_plan(head, asked, opened.records.separator), head.rows
+            if opened.lines is not None:  # now that rows are known from quotes that are not closed
+                again = [line for line in opened.lines.taken or [] if line[0] >= head.begins]
+                opened.lines.taken = None
+                opened.lines.hand_back(again)
+                pending = []
+            _require_rows(plan, head)
     except BaseException:
         opened.text.close()
         raise
     return Table(plan, horizon, opened, pending, gaps, on_problem)
+
+
+def _require_rows(plan: Plan, head: Head) -> None:
+    """Refuse a file whose first rows are all of no use; there may be none yet."""
+    encode = Encoder(plan)
+    found = [encode(record) for record in head.rows]
+    if head.whole and found and all(isinstance(row, Problem) for row in found):
+        lost = f"{len(found)} rows that cannot be used (first {found[0]})"
+        require(False, "source", "rows that fit their columns", lost)
 
 
 def _head_of(opened: Opened, header: bool | None) -> Head:

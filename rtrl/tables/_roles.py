@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rtrl.tables._column import Column
+from rtrl.tables._decide import ROW_NUMBERS
 from rtrl.validate import require
 
 Name = str | int
 
+BARE = ("iso", "day-first", "month-first", "named", "compact")  # ways of a date, clock or not
 TIME_NAMES = ("time", "timestamp", "date", "datetime")
 
 
@@ -50,8 +52,8 @@ def give_roles(
     time: int | None,
     horizon: int,
     nameless: set[int],
-) -> tuple[list[Column], list[int], int | None]:
-    """Every column with its role, the features in their order, and the column of the time."""
+) -> tuple[list[Column], list[int], list[int]]:
+    """Every column with its role, the features in their order, and the columns of the time."""
     for i in targets:
         column = columns[i]
         usable = column.kind in ("number", "percentage", "money", "boolean", "class", "counter")
@@ -59,11 +61,11 @@ def give_roles(
         advice = " (give its kind, as class, to forecast each of its values)"
         expected = f"numbers in {column.name!r}" + advice * (column.kind == "text")
         require(usable or column.kind == "constant", "target", expected, got)
-    clock = _clock(columns, targets, time)
+    clock = _times(columns, targets, time)
     if features is None:
         chosen = [
             i for i, column in enumerate(columns)
-            if _is_feature(column, i in targets) and i not in drop and i != clock
+            if _is_feature(column, i in targets) and i not in drop and i not in clock
             and (horizon > 0 or i not in targets) and (i not in nameless or i in targets)
         ]  # fmt: skip
     else:
@@ -80,7 +82,7 @@ def give_roles(
             role = "both" if i in chosen else "target"
         elif i in chosen:
             role = "feature"
-        elif i == clock:
+        elif i in clock:
             role = "time"
         note = column.note
         if i in drop and role == "out":
@@ -96,16 +98,24 @@ def _is_feature(column: Column, target: bool) -> bool:
         return False
     if column.kind == "constant":
         return target
-    return target or not column.note.startswith("numbers the rows")
+    return target or column.note != ROW_NUMBERS
 
 
-def _clock(columns: Sequence[Column], targets: Sequence[int], time: int | None) -> int | None:
-    """The column that tells the time of a row: the one given, the first of dates, or by name."""
+def _times(columns: Sequence[Column], targets: Sequence[int], time: int | None) -> list[int]:
+    """The columns that tell the time of a row: the one given, the first of dates, or by name.
+
+    Dates without a time of day are joined by the first column that has nothing but that.
+    """
     if time is not None:
-        return time
-    times = [c.number for c in columns if c.kind == "time" and c.number not in targets]
+        return [time]
+    times = [c for c in columns if c.kind == "time" and c.number not in targets]
+    clocks = [c.number for c in times if c.way == ("clock",)]
+    dates = [c for c in times if c.way != ("clock",)]
+    if dates:
+        bare = ":" not in dates[0].example and dates[0].way[0] in BARE
+        return [dates[0].number, *clocks[:1]] if bare else [dates[0].number]
     named = [
         c.number for c in columns
         if c.name.lower() in TIME_NAMES and c.numeric and c.number not in targets
     ]  # fmt: skip
-    return next(iter(times + named), None)
+    return (clocks + named)[:1]

@@ -1,5 +1,6 @@
 """The rows of a table as they come."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Self
 
@@ -8,7 +9,7 @@ from jaxtyping import Float64
 
 from rtrl.tables._clock import FILLED
 from rtrl.tables._encode import Encoder, Problem, shortened
-from rtrl.tables._lines import Record
+from rtrl.tables._lines import Lines, Record
 from rtrl.tables._open import Opened
 from rtrl.tables._plan import Plan
 from rtrl.tasks import Stream
@@ -89,80 +90,93 @@ class Table:
         self._text = opened.text
         self._held: np.ndarray | None = None
         opened.records.is_row = self._encode.can_read
-        self._next = self._rows(opened.records, opened.lines, pending)
+        self._records, self._lines = opened.records, opened.lines
+        self._pending = deque(pending)
+        self._waiting: deque[Row] = deque()  # behind rows that fill a gap
+        self._open = True
 
     def __iter__(self) -> Iterator[Row]:
         return self
 
     def __next__(self) -> Row:
-        return next(self._next)
-
-    def _rows(self, records: Any, lines: Any, pending: list[Record]) -> Iterator[Row]:
-        quick = self._encode.quick
-        for record in pending:
-            yield from self._from(record)
-        pending.clear()
-        if lines is None:
-            for record in records:
-                yield from self._from(record)
-        else:
-            for number, line in lines:
-                simple = quick(line)
-                if simple is None:
-                    if line.strip(records.blank):
-                        yield from self._from(records.record(number, line))
-                    continue
-                self.line = number
-                yield from self._give(*simple, line)
-        if fault := self._text.fault:
-            self._report(Problem(self.line + 1, fault, ""))
+        if self._waiting:
+            return self._pass(self._waiting.popleft())
+        while self._pending and self._open:
+            if row := self._of(self._pending.popleft()):
+                return row
+        if self._open:
+            row = self._from_records() if self._lines is None else self._from_lines(self._lines)
+            if row is not None:
+                return row
+            if fault := self._text.fault:
+                self._report(Problem(self.line + 1, fault, ""))
         self.close()
+        raise StopIteration
 
-    def _from(self, record: Record) -> Iterator[Row]:
+    def _from_lines(self, lines: Lines) -> Row | None:
+        quick = self._encode.quick
+        for number, line in lines:
+            simple = quick(line)
+            if simple is not None:
+                self.line = number
+                return self._row(*simple, line)
+            if line.strip(self._records.blank):
+                if row := self._of(self._records.record(number, line)):
+                    return row
+        return None
+
+    def _from_records(self) -> Row | None:
+        return next((row for record in self._records if (row := self._of(record))), None)
+
+    def _of(self, record: Record) -> Row | None:
         values = self._encode(record)
         if isinstance(values, Problem):
             self._report(values)
-            return
+            return None
         self.line = record.line
-        yield from self._give(values, record.fields or [], record.text)
+        return self._row(values, record.fields or [], record.text)
 
-    def _give(self, values: list[float], fields: list[str], text: str) -> Iterator[Row]:
+    def _row(self, values: list[float], fields: list[str], text: str) -> Row:
+        """The next row of what was read: of a gap in front of it, if that is to be filled."""
         tick = self._encode.advance(values, fields)
-        reset = False
+        row = np.array(values)
+        x, y, reset = row[: self.in_size], row[self.in_size :], False
         if tick is not None:
             self.elapsed = tick.elapsed
             if tick.remark:
                 self._report(Problem(self.line, tick.remark, shortened(text.strip()), True))
-            if tick.missing and self._gaps == "fill":
-                yield from self._fill(tick.missing)
             reset = tick.missing > 0 and self._gaps == "reset"
+            if self._gaps == "fill":
+                if tick.missing and self._held is not None:
+                    self._waiting.extend(self._fill(tick.missing, self._held))
+                self._hold(x)
+                if self._waiting:
+                    self._waiting.append(Row(x, y))
+                    return self._pass(self._waiting.popleft())
         self.rows += 1
-        self.filled = False
-        row = np.array(values)
-        x, y = row[: self.in_size], row[self.in_size :]
-        if self._gaps == "fill":
-            self._hold(x)
-        yield Row(x, y if self.rows > self.horizon else None, 1.0, reset)
+        return Row(x, y if self.rows > self.horizon else None, 1.0, reset)
+
+    def _pass(self, row: Row) -> Row:
+        """One of the rows that fill a gap, or the one behind them."""
+        self.filled = bool(self._waiting)
+        self.inserted += self.filled
+        self.rows += 1
+        return row if self.rows > self.horizon else row._replace(y=None)
 
     def _hold(self, x: np.ndarray) -> None:
         known = np.isfinite(x)
         self._held = x if self._held is None or known.all() else np.where(known, x, self._held)
 
-    def _fill(self, missing: int) -> Iterator[Row]:
+    def _fill(self, missing: int, held: np.ndarray) -> Iterator[Row]:
         """Rows that pass the time of a gap: the last known values, and no target."""
-        if self._held is None:
-            return
         nothing = np.full(self.out_size, np.nan)
-        first = len(self.features) - len(self._encode.waves) - self.plan.elapsed
+        first = self.in_size - len(self._encode.waves) - self.plan.elapsed
         usual, now = self._encode.clock.usual, self._encode.clock.last
         for step in range(min(missing, FILLED), 0, -1):
-            x = self._held.copy()
+            x = held.copy()
             waves = self._encode.waves_at(now - step * usual)
             x[first : first + len(waves)] = waves
-            self.rows += 1
-            self.inserted += 1
-            self.filled = True
-            yield Row(x, nothing if self.rows > self.horizon else None)
+            yield Row(x, nothing)
 
     def arrays(self) -> Stream:
         """All rows from here to the end: ys[t] is the target of xs[t], `horizon` rows later.
@@ -207,7 +221,8 @@ class Table:
     def close(self) -> None:
         """Close the file if it was opened here; asking for more rows then ends the stream."""
         self._text.close()
-        self._next = iter(())
+        self._open = False
+        self._waiting.clear()
 
     def __enter__(self) -> Self:
         return self
