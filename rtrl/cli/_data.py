@@ -34,6 +34,7 @@ class Data(NamedTuple):
         metric: what is reported: "nrmse", "accuracy" or "loss".
         horizon: timesteps from an input to its target (0 but for streams).
         targets: names of what is predicted, for the picture.
+        scaled: which inputs of a stream are on a scale of their own already.
     """
 
     task: Task
@@ -45,6 +46,7 @@ class Data(NamedTuple):
     metric: str
     horizon: int = 0
     targets: tuple[str, ...] = ()
+    scaled: tuple[bool, ...] = ()
 
 
 def squared_error(prediction, target):
@@ -130,7 +132,8 @@ def _file(task: Task, path: str, target: list[str] | None, settings: dict[str, A
             print_columns(error_console(), table)
             stream = table.arrays()
     reports.close(table)
-    return _stream(task, stream, table.horizon, tuple(table.targets))
+    data = _stream(task, stream, table.horizon, tuple(table.targets))
+    return data._replace(scaled=tuple(table.scaled.tolist()))
 
 
 def _sequences(task: Task, batch: int | None, settings: dict[str, Any]) -> Data:

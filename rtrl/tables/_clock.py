@@ -42,6 +42,7 @@ class Clock:
         self.usual = math.nan  # unknown, 0 if there is nothing usual
         self.longest = math.inf
         self._wraps = wraps
+        self._back = math.nan  # the time of the row before, if that was an earlier one
         self._seen: list[float] = []
 
     def __call__(self, time: float) -> Tick:
@@ -51,7 +52,12 @@ class Clock:
         if self._wraps and -DAY < elapsed < -DAY / 2:
             elapsed += DAY
         if elapsed < 0:
+            if time >= self._back:  # the second such row: time has gone back, and goes on there
+                elapsed, self.last, self._back = time - self._back, time, math.nan
+                return Tick(elapsed)
+            self._back = time
             return Tick(elapsed, 0, "an earlier time than the row before")
+        self._back = math.nan
         if elapsed == 0:
             return Tick(elapsed, 0, "the same time as the row before")
         if math.isnan(self.usual):
@@ -70,10 +76,11 @@ class Clock:
         self._seen = []
 
     def memory(self) -> dict[str, Any]:
-        return {k: v if isinstance(v, list) else repr(v) for k, v in vars(self).items()}
+        kept = {name: repr(getattr(self, name)) for name in ("last", "usual", "longest", "_back")}
+        return {**kept, "_seen": list(map(repr, self._seen))}
 
     def recall(self, kept: dict[str, Any]) -> None:
-        for name in ("last", "usual", "longest"):
+        for name in ("last", "usual", "longest", "_back"):
             setattr(self, name, float(kept[name]))
         self._seen = list(map(float, kept["_seen"]))
 
@@ -87,8 +94,10 @@ def pace(intervals: list[float]) -> tuple[float, float]:
 
 def describe(seconds: float) -> str:
     for size, word in ((YEAR, "years"), (DAY, "days"), (3600.0, "hours"), (60.0, "minutes")):
-        if seconds >= 1.95 * size:
+        if seconds >= 1.5 * size:
             return f"{seconds / size:.3g} {word}"
+        if abs(seconds / size - 1) < 0.02:
+            return f"1 {word[:-1]}"
     return f"{seconds:.3g} seconds"
 
 

@@ -226,7 +226,7 @@ def _text(column: Column, fields: list[str]) -> Column:
     if len(fields) >= ENOUGH and len(counts) <= min(CLASSES, len(fields) // 4):
         return _class(column, fields, CLASSES)
     if len(fields) < ENOUGH:
-        return column._replace(note=f"text, of which {len(fields)} rows were seen")
+        return column._replace(note=f"only {len(fields)} rows seen")
     return column._replace(note=f"{len(counts)} different texts in {len(fields):,} rows")
 
 

@@ -110,6 +110,8 @@ def _consistent(texts: list[str], separator: str | None) -> tuple[str | None, in
         counts = [_count(text, candidate) for text in texts]
         common, _ = Counter(counts[len(counts) // 2 :]).most_common(1)[0]
         start = next((i for i, n in enumerate(counts) if n == common), 0)
+        if start == 1 and counts[0] == common - 1 and _all_end(texts[1:], candidate):
+            start = 0  # the header alone does not end with a separator
         rows = len(counts) - start
         alike = sum(n == common for n in counts[start:]) / rows
         if common > 1 and alike >= (0.9 if rows >= 20 else 0.6) and (start == 0 or rows >= 5):
@@ -117,13 +119,19 @@ def _consistent(texts: list[str], separator: str | None) -> tuple[str | None, in
     if whole := [f for f in found if f[1] == 0]:
         return whole[0][:2]
     alone = sum(_numbers.is_number(t.strip()) or is_time(t.strip()) for t in texts)
-    if not found or (separator is None and alone >= 0.9 * (len(texts) - 1)):
-        return None, 0  # a single column
+    if separator is None and alone >= 0.9 * (len(texts) - 1):
+        return ("\t" if found else None), 0  # a single column, of numbers as 1,5
+    if not found:
+        return None, 0
     best = max(found, key=lambda f: f[2])
     above = [_outside_quotes(text) for text in texts[: best[1]]]
     passed = best[0] != " " and all(best[0] not in text or '"' in text or _count(text, best[0]) < best[2]
                                     for text in above)  # fmt: skip
     return (best[0], best[1]) if passed else (None, 0)
+
+
+def _all_end(texts: list[str], separator: str) -> bool:
+    return sum(t.rstrip(" \r\n").endswith(separator) for t in texts) >= 0.9 * len(texts)
 
 
 def sniff_separator(lines: Lines) -> str:

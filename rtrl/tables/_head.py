@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from rtrl.tables._decide import Sample
@@ -24,6 +25,7 @@ class Head(NamedTuple):
         count: fields of a row.
         from_text: whether the names are a row of the text.
         begins: the line behind them.
+        above: the line of the names, if others stand above it.
         whole: whether there are no more rows, or so many that they speak for the others.
     """
 
@@ -32,6 +34,7 @@ class Head(NamedTuple):
     count: int
     from_text: bool = False
     begins: int = 0
+    above: int = 0
     whole: bool = False
 
 
@@ -50,29 +53,40 @@ def read_head(records: Any, header: bool | None) -> Head:
     require(good > 0, "source", "a header or a row of numbers", found)
     at = next(i for i, record in enumerate(rows) if record.fields is not None)
     first = rows[at].fields or []
-    while header is None and _stands_above(rows, at):
-        at += 1
+    if header is None and (below := _names_below(rows, at)) > at:
+        at = below
         first = rows[at].fields or []
     names = first if header or (header is None and _is_names(first, rows[at + 1 :])) else None
-    begins = 0
+    if names is not None:
+        names = [_unquoted(name) for name in names]
+    begins = above = 0
     if names is not None:
         begins = rows[at].line + 1 + len(_ENDS.findall(rows[at].text))
+        above = rows[at].line if at else 0
         rows = rows[at + 1 :]
     counts = Counter(len(r.fields) for r in rows if r.fields is not None)
     count = len(names) if names is not None else len(first) if counts[len(first)] > 1 else 0
     common = counts.most_common(1)[0][0] if counts else len(first)
     if names is not None and common == count + 1 and _ends_empty(rows, common):
         names, count = [*names, ""], common  # every line but the header ends with a separator
-    return Head(names, rows, count or common, names is not None, begins, ended)
+    return Head(names, rows, count or common, names is not None, begins, above, ended)
 
 
-def _stands_above(rows: list[Record], at: int) -> bool:
-    """Whether a row of text is followed by a blank line and another one: it is no header then."""
-    one, two = rows[at], rows[at + 1] if at + 1 < len(rows) else None
-    if two is None or two.fields is None or one.fields is None or at > 10:
-        return False
-    apart = two.line - one.line > 1 + one.text.count("\n")
-    return apart and is_header(one.fields) and not any(map(is_value, two.fields))
+def _unquoted(name: str) -> str:
+    quoted = len(name) > 2 and name[0] == name[-1] == "'"
+    return name[1:-1] if quoted else name
+
+
+def _names_below(rows: list[Record], at: int) -> int:
+    """Where the names are, if lines of text and a blank one stand above them; else ``at``."""
+    for i in range(at, min(at + 10, len(rows) - 1)):
+        here, below = rows[i], rows[i + 1]
+        if here.fields is None or below.fields is None or sum(map(is_value, here.fields)) > 1:
+            return at
+        apart = below.line - here.line > 1 + len(_ENDS.findall(here.text))
+        if apart and is_header(here.fields) and not any(map(is_value, below.fields)):
+            return i + 1
+    return at
 
 
 def _ends_empty(rows: list[Record], count: int) -> bool:
@@ -92,6 +106,8 @@ def _is_names(first: list[str], rest: list[Record]) -> bool:
     """
     if all(map(is_value, first)):
         return False
+    if _counts_up(first):
+        return True
     below = [r.fields for r in rest if r.fields is not None and len(r.fields) == len(first)]
     speaking = 0
     for i, field in enumerate(first):
@@ -102,6 +118,14 @@ def _is_names(first: list[str], rest: list[Record]) -> bool:
         return speaking > 0
     values = sum(is_value(field) and not is_missing(field) for field in first)
     return 2 * values < len(first)
+
+
+def _counts_up(first: list[str]) -> bool:
+    """Whether the numbers among the fields are names that go on evenly: 1960, 1961, 1962."""
+    numbers = [int(f) for f in first if f.isascii() and f.isdigit()]
+    steps = {b - a for a, b in pairwise(numbers)}
+    values = sum(is_value(field) for field in first)
+    return len(numbers) > 2 and len(numbers) == values and len(steps) == 1 and 0 not in steps
 
 
 def samples_of(rows: list[Record], count: int, gaps: frozenset[str]) -> list[Sample]:

@@ -151,7 +151,7 @@ def _settle(
     zero = any(re.match(rf"0?{re.escape(mark)}|00", text) for text in marked)
     if zero or (mark, "") == able[0] and (other, mark) not in able:
         return (mark, ""), ""
-    if hint == mark:
+    if hint == mark and mark == ",":
         return (mark, ""), f"{example}: {mark} taken as the decimal mark"
     if hint == other or mark == ",":
         return (other, mark), f"{example}: {mark} taken as a thousands mark"

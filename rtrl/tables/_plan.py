@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from rtrl.tables import _cells
-from rtrl.tables._clock import cycles
+from rtrl.tables._clock import cycles, describe, pace
 from rtrl.tables._column import Column, as_columns
 from rtrl.tables._decide import decide
 from rtrl.tables._head import Head, samples_of
@@ -82,12 +82,15 @@ def make_plan(head: Head, asked: Asked, separator: str) -> Plan:
         columns.append(Column(count - 1, "", "empty", note="a separator ends every line"))
     left = f"of {shown}, at least one besides the time" + " and the target" * (asked.horizon == 0)
     require(bool(chosen), "features", left, "none")
-    found = cycles(_intervals(head, columns, times, asked.gaps)) if asked.calendar else []
+    intervals = _intervals(head, columns, times, asked.gaps)
+    found = cycles(intervals) if asked.calendar else []
     require(
         bool(times) or not (asked.calendar or asked.elapsed),
         "calendar" if asked.calendar else "elapsed", "a column of times", "none",
     )  # fmt: skip
     header = names is not None and head.from_text
+    for i in times[:1]:
+        columns[i] = columns[i]._replace(note=_pace(columns[i], intervals))
     return Plan(
         columns, chosen, targets, separator, asked.gaps, times, found, asked.elapsed, header
     )
@@ -108,6 +111,15 @@ def _intervals(
     rows = [r.fields for r in head.rows if r.fields and len(r.fields) == head.count]
     moments = [t for t in map(read, rows) if t is not None and t == t]
     return [b - a for a, b in pairwise(moments) if b > a]
+
+
+def _pace(column: Column, intervals: list[float]) -> str:
+    """What is said of a time: how far apart its rows are."""
+    if not intervals or column.kind != "time":
+        return column.note
+    usual, _ = pace(intervals)
+    said = f"every {describe(usual)}" if usual else "at no regular pace"
+    return f"{column.note}; {said}" if column.note else said
 
 
 def plan_from(kept: Mapping[str, Any]) -> Plan:

@@ -116,6 +116,8 @@ def read(
                 gaps_of(missing),
             )  # fmt: skip
             plan, pending = make_plan(head, asked, opened.records.separator), head.rows
+            if head.above:
+                opened.notes.append(f"the names are in line {head.above}")
             if opened.lines is not None:  # now that rows are known from quotes that are not closed
                 again = [line for line in opened.lines.taken or [] if line[0] >= head.begins]
                 opened.lines.taken = None

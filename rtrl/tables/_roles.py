@@ -58,7 +58,7 @@ def give_roles(
         column = columns[i]
         usable = column.kind in ("number", "percentage", "money", "boolean", "class", "counter")
         got = f"{column.kind}, such as {column.example!r}" if column.example else column.kind
-        advice = " (give its kind, as class, to forecast each of its values)"
+        advice = " (as a class each of its values can be forecast)"
         expected = f"numbers in {column.name!r}" + advice * (column.kind == "text")
         require(usable or column.kind == "constant", "target", expected, got)
     clock = _times(columns, targets, time)

@@ -38,7 +38,7 @@ _DATES = {
     "month-first": r"(?P<month>\d{1,2})(?P<s>[-/. ])(?P<day>\d{1,2})(?P=s)(?P<year>\d{4}|\d{2})",
     "named": r"((Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,?\s+)?("
     rf"(?P<day>\d{{1,2}})(st|nd|rd|th)?[-\s./]*(?P<name>{_NAMES})[-\s./]*,?\s*(?P<year>\d{{4}}|\d{{2}})|"
-    rf"(?P<name2>{_NAMES})\.?\s*(?P<day2>\d{{1,2}})(st|nd|rd|th)?,?\s+(?P<year2>\d{{4}})|"
+    rf"(?P<name2>{_NAMES})[-\s./]*(?P<day2>\d{{1,2}})(st|nd|rd|th)?,?[-\s/]+(?P<year2>\d{{4}})|"
     rf"(?P<name3>{_NAMES})\.?\s+(?P<day3>\d{{1,2}})\s+(?P<clock3>[\d:]+)(\s+[A-Z]{{3,4}})?\s+(?P<year3>\d{{4}}))",
     "compact": r"(?P<year>(19|20)\d{2})(?P<month>\d{2})(?P<day>\d{2})",
 }
