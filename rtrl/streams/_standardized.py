@@ -1,7 +1,7 @@
 """Online standardisation: a learner that takes and gives the data's own units."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -73,7 +73,8 @@ class Standardized(eqx.Module):
 
     Args:
         learner: the learner inside.
-        inputs: whether to standardise inputs.
+        inputs: whether to standardise inputs, or a boolean for each: indicators of rare events and
+            others that have a scale already are best left as they are (`rtrl.tables.Table.scaled`).
         targets: whether to standardise targets; ``False`` for classes.
         warmup: timesteps before learning begins.
         freeze: timesteps after which the moments stay as they are; ``None`` for never.
@@ -83,7 +84,7 @@ class Standardized(eqx.Module):
     """
 
     learner: OnlineLearner
-    inputs: bool = eqx.field(static=True)
+    inputs: bool | tuple[bool, ...] = eqx.field(static=True)
     targets: bool = eqx.field(static=True)
     warmup: int = eqx.field(static=True)
     freeze: int | None = eqx.field(static=True)
@@ -92,13 +93,17 @@ class Standardized(eqx.Module):
         self,
         learner: OnlineLearner,
         *,
-        inputs: bool = True,
+        inputs: bool | Sequence[bool] = True,
         targets: bool = True,
         warmup: int = 20,
         freeze: int | None = None,
     ):
         require(isinstance(learner, OnlineLearner), "learner", "an OnlineLearner", learner)
-        require(isinstance(inputs, bool), "inputs", "a boolean", inputs)
+        if not isinstance(inputs, bool):
+            each = np.asarray(inputs)
+            ok = each.ndim == 1 and each.dtype == bool
+            require(ok, "inputs", "a boolean, or one for each input", inputs)
+            inputs = tuple(each.tolist())
         require(isinstance(targets, bool), "targets", "a boolean", targets)
         require_integer(warmup, "warmup", 0, "(timesteps)")
         if freeze is not None:
@@ -125,6 +130,8 @@ class Standardized(eqx.Module):
             type(model).__name__,
         )
         state = self.learner.init(model, batch_size, key=key)
+        if isinstance(self.inputs, tuple):
+            require(len(self.inputs) == size, "inputs", f"{size} booleans", len(self.inputs))
         inputs = Moments.empty((size,)) if self.inputs and size is not None else None
         targets = None
         if self.targets:
@@ -257,7 +264,8 @@ class Standardized(eqx.Module):
             x = _numbers(x, "x")
             check_xs(state.model, x, batch_size_of(state), time=False)  # type: ignore[arg-type]
             inputs = inputs.update(x) if moving else inputs
-            x = inputs.standardise(x)
+            scaled = inputs.standardise(x)
+            x = scaled if self.inputs is True else np.where(np.array(self.inputs), scaled, x)
         restore = lambda prediction: prediction  # noqa: E731
         if targets is not None:
             before = targets  # a prediction knows the targets revealed before it
