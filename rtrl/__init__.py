@@ -2,6 +2,7 @@
 
 from rtrl import analysis as analysis
 from rtrl import cells as cells
+from rtrl import device as device
 from rtrl import rules as rules
 from rtrl.cells import Cell as Cell
 from rtrl.engine import Carry as Carry

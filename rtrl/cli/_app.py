@@ -65,6 +65,7 @@ def rtrl_() -> None:
     rtrl stream log.csv --target speed            your own rows, as they come
     tail -f log.csv | rtrl stream - --target speed --horizon 5 > forecast.csv
     rtrl inspect rtrl_out/log/state.rtrl          what it has become
+    rtrl export rtrl_out/log --out c              as C, to learn on without Python
     """
 
 
@@ -274,12 +275,39 @@ def inspect(
     show(output_console(), path)
 
 
+@app.command()
+def export(
+    state: Annotated[Path, typer.Argument(metavar="STATE", help="A state.rtrl, or its folder.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write the C.")],
+    name: Annotated[
+        str, typer.Option(help="Of the files, and of all that they define.")
+    ] = "learner",
+) -> None:
+    """Write a learner as C that goes on learning without Python.
+
+    \b
+    rtrl train laser && rtrl export rtrl_out/laser --out c
+    make -C c && c/learner < rows.csv > predictions.csv
+
+    The folder gets name.h (the interface, to read first), name.c, main.c, a Makefile, an Arduino
+    sketch and a README. A row of main.c holds the inputs, then the targets that are revealed with
+    them; an empty place is a missing number. Learning goes on from the state as it was saved, in
+    steps of one timestep (--chunk 1, the default of streams).
+    """
+    from rtrl.cli import _state
+    from rtrl.cli._export import export as write
+    from rtrl.cli._progress import output_console
+
+    path = state / _state.STATE if state.is_dir() else state
+    write(output_console(), path, out, name)
+
+
 def _setup(options: dict[str, Any]) -> Any:
     """The part of a command's options that makes a run what it is."""
     from rtrl.cli._data import parse_settings
-    from rtrl.cli._table import reading
     from rtrl.cli._names import find_cell, find_rule
     from rtrl.cli._setup import Setup
+    from rtrl.cli._table import reading
 
     if options["cell"] is not None:
         find_cell(options["cell"])

@@ -22,7 +22,7 @@ def inspect(console: Any, path: Path) -> None:
     """Print parameters, timescales, traces and memory of a run."""
     about = _state.read_about(path)
     setup = Setup(**about["setup"])
-    state = rebuild(path, about, setup)
+    _, state = rebuild(path, about, setup)
     learner, held = _innermost(state)
     console.print(f"{path}: rtrl {about['command']} {setup.task}, {about['done']:,} steps done")
     used = [f"{k} {v}" for k, v in about["setup"].items() if v is not None and k != "task"]
@@ -35,15 +35,15 @@ def inspect(console: Any, path: Path) -> None:
     _print_memory(console, learner, held)
 
 
-def rebuild(path: Path, about: dict[str, Any], setup: Setup) -> Any:
-    """The state of a run without its data."""
+def rebuild(path: Path, about: dict[str, Any], setup: Setup) -> tuple[Any, Any]:
+    """The learner and the state of a run without its data."""
     sizes = about["sizes"]
     model = build_model(setup, sizes["in_size"], sizes["out_size"])
     built = build_learner(setup, sizes["kind"], squared_error, model)
     state = built.init(model, batch_size=setup.batch)
     if sizes["kind"] == "stream":
         state = rtrl.open_stream(state, chunk=setup.chunk or 1, delay=setup.horizon or 0)
-    return _state.load(path, about, state)[0]
+    return built, _state.load(path, about, state)[0]
 
 
 def timescales(cell: rtrl.Cell, state: Any, in_size: int) -> np.ndarray:

@@ -32,8 +32,8 @@ from rtrl.cli._setup import (
     same_run,
 )
 from rtrl.cli._signals import Stop
-from rtrl.cli._train import SAVE_SECONDS
 from rtrl.cli._table import Reports, naming_options, print_columns
+from rtrl.cli._train import SAVE_SECONDS
 from rtrl.tables import Table, read
 from rtrl.tasks import Stream
 

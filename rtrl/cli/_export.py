@@ -1,0 +1,35 @@
+"""``rtrl export``: a learner as C."""
+
+from pathlib import Path
+from typing import Any
+
+from rtrl import device
+from rtrl.cli import _state
+from rtrl.cli._errors import UsageError
+from rtrl.cli._inspect import rebuild
+from rtrl.cli._setup import Setup
+
+
+def export(console: Any, path: Path, out: Path, name: str) -> None:
+    """Write the learner of a state file as a folder of C."""
+    about = _state.read_about(path)
+    setup = Setup(**about["setup"])
+    learner, state = rebuild(path, about, setup)
+    try:
+        device.export(learner, state, out, name)
+    except ValueError as error:
+        raise UsageError(_named(error, setup)) from error
+    except OSError as error:
+        raise UsageError(f"--out: can't write to {out}: {error.strerror}.") from error
+    console.print(f"{name}.h, {name}.c, main.c, Makefile and README.md are in {out}.")
+    console.print(f"make -C {out} && {out}/{name} < rows.csv > predictions.csv", soft_wrap=True)
+
+
+def _named(error: ValueError, setup: Setup) -> str:
+    """A refusal in the words of the command line."""
+    argument, _, rest = str(error).partition(": ")
+    if argument == "name":
+        return f"--name: {rest}"
+    if "chunks of" in rest:
+        return f"STATE: learned in chunks of {setup.chunk}; train it with --chunk 1 to export it."
+    return f"STATE: {rest}"
