@@ -6,23 +6,19 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 from rtrl.engine import Chunk, Loss, Rule, check_rule, init_carry
 from rtrl.learners import _inputs
+from rtrl.learners._call import call
 from rtrl.learners._hidden import hidden, predict_one, restart
-from rtrl.learners._interrupt import uninterrupted
 from rtrl.learners._state import (
     LearnerState,
-    NonFiniteError,
     StepOutput,
     Window,
     batch_size_of,
     layout,
-    mark,
 )
 from rtrl.learners._step import advance_many, advance_one
 from rtrl.learners._stream import stream
@@ -184,7 +180,7 @@ class OnlineLearner(eqx.Module):
                 if reset is True
                 else _inputs.per_timestep(reset, lead, "reset", bool)
             )
-        return self._call(advance_one, state, Chunk(x, y, weights, resets), None)
+        return call(self, advance_one, state, Chunk(x, y, weights, resets), None)
 
     def scan(
         self,
@@ -215,7 +211,7 @@ class OnlineLearner(eqx.Module):
         """
         data = _inputs.prepare(state.model, xs, ys, weights, resets, batch_size_of(state))
         chunk = _inputs.chunk_size(chunk, data.xs.shape[0], self.rule)
-        return self._call(advance_many, state, data, chunk)
+        return call(self, advance_many, state, data, chunk)
 
     def stream(
         self,
@@ -301,27 +297,3 @@ class OnlineLearner(eqx.Module):
             mask = _inputs.per_timestep(mask, (batch_size or 0,), "mask", bool)
         carry = restart(state.model, state.carry, mask)
         return eqx.tree_at(lambda s: s.carry, state, carry)
-
-    def _call(self, function, state, data, chunk):
-        wait = self.on_nonfinite == "raise"
-        if wait and any(isinstance(a, Tracer) for a in jax.tree.leaves((state, data))):
-            raise ValueError(
-                "on_nonfinite: 'raise' can't work inside jit, where no value can be looked at; "
-                "use 'skip' and look at out.skipped."
-            )
-        if self.donate and not wait:
-            after, out = uninterrupted(function.donating, self, data, chunk, state)
-        else:
-            after, out = function.keeping(self, data, chunk, state)
-        if jax.config.jax_debug_nans and not isinstance(out.loss, Tracer):  # type: ignore
-            loss = mark(out.loss, np.isinf(out.loss))
-            out = StepOutput(out.prediction, loss, out.skipped, out.grad_norm)
-        if wait and (skipped := np.asarray(out.skipped)).any():
-            first = int(np.argmax(skipped > 0))
-            raise NonFiniteError(
-                f"{int(skipped.sum())} inputs, targets, losses, gradients or updates were not "
-                f"finite, the first at timestep {first} of the call; the state before it is in "
-                "error.state.",
-                state,
-            )
-        return after, out
