@@ -16,10 +16,12 @@ class Deferred(eqx.Module):
     Attributes:
         trace: the trace before the chunk.
         spent: whether a recurrence has taken it, so that the next can't.
+        place: of its cell, while `check_once` follows what a model does with it.
     """
 
     trace: PyTree[Array]
     spent: bool = eqx.field(static=True, default=False)
+    place: int | None = eqx.field(static=True, default=None)
 
     def to_come(self, after: PyTree[Array]) -> "Deferred":
         """What takes its place after the forward pass: what has no derivative has advanced."""
@@ -46,8 +48,6 @@ def settle(after: PyTree[Carry], traces: PyTree) -> PyTree[Carry]:
     """The carry after a chunk from what the forward and the backward pass gave."""
 
     def join(c: Carry, derivative: Carry) -> Carry:
-        if not c.trace.spent:  # a cell that was not run
-            return Carry(c.state, c.trace.trace)
         _, advanced = eqx.partition(c.trace.trace, eqx.is_inexact_array)
         return Carry(c.state, eqx.combine(derivative.trace.trace, advanced))
 

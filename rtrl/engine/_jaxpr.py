@@ -87,13 +87,18 @@ def subprograms(eqn: Any) -> Iterator[Jaxpr]:
 
 
 def acts(eqn: Any) -> bool:
-    """Whether an operation does something beside giving its results: printing, memory it keeps."""
+    """Whether an operation's results may come from elsewhere than its arguments: memory, the host.
+
+    One without results, such as printing, hands nothing on.
+    """
     atoms = (*eqn.invars, *eqn.outvars)
-    return bool(eqn.effects) or any(hasattr(atom.aval, "inner_aval") for atom in atoms)
+    return bool(eqn.effects and eqn.outvars) or any(
+        hasattr(atom.aval, "inner_aval") for atom in atoms
+    )
 
 
 def is_pure(jaxpr: Jaxpr) -> bool:
-    """Whether a program's results are all that it does."""
+    """Whether a program's results come from nothing but its arguments."""
     return not any(acts(eqn) or not all(map(is_pure, subprograms(eqn))) for eqn in jaxpr.eqns)
 
 

@@ -16,9 +16,9 @@ class Degree(enum.IntEnum):
 
 #: Sums, and what only moves numbers about: affine in all their arguments together.
 LINEAR = {
-    "add", "sub", "neg", "add_any", "reduce_sum", "cumsum", "copy", "copy_p", "convert_element_type",
-    "broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "rev", "slice", "split",
-    "concatenate", "stack", "unstack", "pad", "optimization_barrier",
+    "add", "sub", "neg", "add_any", "reduce_sum", "cumsum", "copy", "copy_p", "broadcast_in_dim",
+    "convert_element_type", "reshape", "squeeze", "expand_dims", "transpose", "rev", "slice",
+    "split", "concatenate", "stack", "unstack", "pad", "optimization_barrier",
 }  # fmt: skip
 #: Affine in the argument at this place as long as the others do not depend on the state.
 LINEAR_IN = {"select_n": slice(1, None), "div": slice(0, 1), "gather": slice(0, 1),

@@ -10,6 +10,7 @@ from rtrl.engine._carry import Carry
 from rtrl.engine._deferred import Deferred
 from rtrl.engine._forward import one_step_derivatives, project, states
 from rtrl.engine._modules import Modules
+from rtrl.engine._once import as_one_step, is_observed
 from rtrl.engine._rule import LocalRule, Rule, check_fit, check_rule
 from rtrl.engine._structure import structure
 from rtrl.validate import require
@@ -52,8 +53,18 @@ def recur(
     """
     check_rule(rule)
     check_fit(rule, cell)
+    batched = _check_shapes(Modules(cell), xs, carry, rule, resets, mask)
+
+    def run(cell, xs, resets, mask, carry):
+        return _run(cell, xs, carry, rule, resets, mask, batched=batched)
+
+    if is_observed(carry):
+        return as_one_step(run, carry, (cell, xs, resets, mask))
+    return run(cell, xs, resets, mask, carry)
+
+
+def _run(cell: Cell, xs, carry: Carry, rule: Rule, resets, mask, *, batched: bool):
     modules = Modules(cell)
-    batched = _check_shapes(modules, xs, carry, rule, resets, mask)
     if not batched:  # the engine always has a batch axis
         carry = jax.tree.map(lambda a: a[None], carry)
         xs, resets, mask = jax.tree.map(lambda a: a[:, None], (xs, resets, mask))

@@ -144,7 +144,7 @@ def _structure(signature: Signature) -> Structure:
     project = trace_abstractly(signature, all_weights)
     independent, holomorphic = _derivatives(signature, module_leaves, example)
     affine = False
-    if independent and is_pure(update.jaxpr):
+    if independent and is_pure(update.jaxpr) and not update.effects:
         known = [*[Degree.NONE] * len(kinds), *[Degree.AFFINE] * len(h)]
         known += [*[Degree.NONE] * len(u), *[Degree.AFFINE] * len(v)]
         degrees = read(Linearity(h[0].dtype), update.jaxpr, known)
