@@ -10,7 +10,8 @@ from rtrl.cells import Cell, as_tuple, is_dense
 from rtrl.engine._dependence import depends
 from rtrl.engine._modules import Modules
 from rtrl.engine._samples import refuse_by_samples
-from rtrl.engine._structure import Signature, signature, structure, trace_abstractly
+from rtrl.engine._signature import Signature, signature, trace_abstractly
+from rtrl.engine._structure import structure
 
 
 def check_cell(cell: Cell) -> None:

@@ -11,23 +11,22 @@ class Deferred(eqx.Module):
     """A trace that advances in the backward pass: its derivative is the trace after the chunk.
 
     The engine's own device, so that one pass over a trace both advances it and reads the gradient
-    off it, which needs an error that the forward pass does not know yet.
+    off it, which needs an error that the forward pass does not know yet. Right only where one
+    recurrence takes it and the model returns what that gives, which `check_once` proves.
 
     Attributes:
         trace: the trace before the chunk.
-        spent: whether a recurrence has taken it, so that the next can't.
         place: of its cell, while `check_once` follows what a model does with it.
     """
 
     trace: PyTree[Array]
-    spent: bool = eqx.field(static=True, default=False)
     place: int | None = eqx.field(static=True, default=None)
 
     def to_come(self, after: PyTree[Array]) -> "Deferred":
         """What takes its place after the forward pass: what has no derivative has advanced."""
         waiting, _ = eqx.partition(self.trace, eqx.is_inexact_array)
         _, advanced = eqx.partition(after, eqx.is_inexact_array)
-        return Deferred(eqx.combine(waiting, advanced), spent=True)
+        return Deferred(eqx.combine(waiting, advanced))
 
 
 def defer(carry: PyTree[Carry]) -> tuple[PyTree, PyTree]:

@@ -137,17 +137,15 @@ class Independence:
 def _multiplied(eqn: Any, inputs: list[Layout]) -> Layout:
     """A matrix product keeps a batch axis, and an axis of one factor that it does not sum."""
     contracted, batch = eqn.params["dimension_numbers"]
-    sides = [side for side in (0, 1) if inputs[side] != Reach.SHARED]
-    places = {
-        batch[side].index(inputs[side]) if inputs[side] in batch[side] else None for side in sides
-    }
-    if None not in places:
+    axes = {side: axis for side, axis in enumerate(inputs) if not isinstance(axis, Reach)}
+    if all(axis in batch[side] for side, axis in axes.items()):
+        places = {batch[side].index(axis) for side, axis in axes.items()}
         return places.pop() if len(places) == 1 else Reach.MIXED
-    (side, *other) = sides
-    if other or inputs[side] in contracted[side]:
+    (side, axis), *other = axes.items()
+    if other or axis in contracted[side]:
         return Reach.MIXED
     free = [
         [a for a in range(atom.aval.ndim) if a not in (*summed, *along)]
         for atom, summed, along in zip(eqn.invars, contracted, batch, strict=True)
     ]
-    return len(batch[0]) + side * len(free[0]) + free[side].index(inputs[side])
+    return len(batch[0]) + side * len(free[0]) + free[side].index(axis)

@@ -32,23 +32,23 @@ class Property(Protocol[P]):
     #: Whether it speaks of values alone: then a custom derivative does not matter.
     of_values: bool
 
-    def either(self, a: P, b: P) -> P:
+    def either(self, a: P, b: P, /) -> P:
         """What is known of a value that is one or the other."""
         ...
 
-    def chosen(self, by: P, value: P) -> P:
+    def chosen(self, by: P, value: P, /) -> P:
         """What is known of a value that another one chose."""
         ...
 
-    def item(self, stacked: P) -> P:
+    def item(self, stacked: P, /) -> P:
         """What is known of the items of an array along its first axis."""
         ...
 
-    def stack(self, item: P) -> P:
+    def stack(self, item: P, /) -> P:
         """What is known of an array of such items."""
         ...
 
-    def apply(self, eqn: Any, inputs: list[P]) -> list[P]:
+    def apply(self, eqn: Any, inputs: list[P], /) -> list[P]:
         """What is known of the results of an operation; it must allow for any it does not know."""
         ...
 

@@ -51,7 +51,7 @@ def as_one_step(run: Callable[..., Any], carry: Carry, arguments: PyTree) -> tup
 
     step.__name__ = f"{STEP}{place}"
     after, outputs = jax.jit(step)(Carry(carry.state, carry.trace.trace), arrays)
-    return outputs, Carry(after.state, Deferred(after.trace, spent=True, place=place))
+    return outputs, Carry(after.state, Deferred(after.trace, place=place))
 
 
 def check_once(

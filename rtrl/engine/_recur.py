@@ -83,9 +83,6 @@ def _check_shapes(modules, xs, carry, rule, resets, mask) -> bool:
     weights = [w for w in modules.weights() if w is not None]
     size = weights[0].shape[1] if weights else modules.initial.shape[1]
     name = type(modules.cell).__name__
-    spent = isinstance(carry, Carry) and isinstance(carry.trace, Deferred) and carry.trace.spent
-    require(not spent, "carry", "one that no recurrence has used in this call (a model with "
-            "recurs_once runs every cell once)", f"that of a {name} already run")  # fmt: skip
     require(isinstance(carry, Carry), "carry", "a Carry from init_carry(cell, rule)", carry)
     batch = jax.tree.leaves(carry.state)[0].shape[:-1]
     expected = ", ".join(("time", *map(str, batch), str(size)))

@@ -11,7 +11,8 @@ from jaxtyping import Array
 
 from rtrl.cells import Cell
 from rtrl.engine._modules import Modules
-from rtrl.engine._structure import signature, structure
+from rtrl.engine._signature import signature
+from rtrl.engine._structure import structure
 
 #: Sizes of states, inputs and parameters; each sample draws one for each of them.
 SCALES = np.logspace(-2, 3, 16)

@@ -5,10 +5,8 @@ holds for every state, input and value of the parameters. Nothing is tried out.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -19,64 +17,7 @@ from rtrl.engine._independence import Independence, Reach
 from rtrl.engine._jaxpr import is_pure, read
 from rtrl.engine._linearity import Degree, Linearity
 from rtrl.engine._modules import Modules, all_weights
-
-
-class AbstractArray(NamedTuple):
-    """An array's shape and dtype, hashable."""
-
-    shape: tuple[int, ...]
-    dtype: Any
-
-
-class Constant:
-    """A leaf that is not an array; 1, 1.0 and True are not the same, nor are 0.0 and -0.0."""
-
-    __slots__ = ("value", "identity")
-
-    def __init__(self, value: Any):
-        self.value = value
-        self.identity = (type(value), repr(value) if isinstance(value, float) else value)
-
-    def __hash__(self) -> int:
-        return hash(self.identity)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Constant) and self.identity == other.identity
-
-
-class Signature(NamedTuple):
-    """All of a cell but the values of its arrays; JAX's precision, too, decides what it does."""
-
-    treedef: Any
-    leaves: tuple[AbstractArray | Constant, ...]
-    double: bool
-
-    def arrays(self) -> list[jax.ShapeDtypeStruct]:
-        return [
-            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-            for leaf in self.leaves
-            if isinstance(leaf, AbstractArray)
-        ]
-
-    def cell(self, arrays: list[Any]) -> Cell:
-        """A cell of this signature with these arrays."""
-        rest = iter(arrays)
-        leaves = [leaf.value if isinstance(leaf, Constant) else next(rest) for leaf in self.leaves]
-        return jax.tree.unflatten(self.treedef, leaves)
-
-
-def signature(cell: Cell) -> Signature:
-    leaves, treedef = jax.tree.flatten(cell)
-    return Signature(
-        treedef,
-        tuple(
-            AbstractArray(leaf.shape, leaf.dtype)
-            if eqx.is_array_like(leaf) and hasattr(leaf, "dtype")
-            else Constant(leaf)
-            for leaf in leaves
-        ),
-        jax.config.jax_enable_x64,  # type: ignore[attr-defined]
-    )
+from rtrl.engine._signature import Signature, signature, trace_abstractly
 
 
 class Structure(NamedTuple):
@@ -106,29 +47,9 @@ def structure(modules: Modules) -> Structure:
     return _structure(signature(modules.cell))
 
 
-def trace_abstractly(signature: Signature, function: Callable[[Cell], Any], *arguments: Any) -> Any:
-    """The jaxpr of ``function(cell, *arguments)``, about whose arrays nothing is known."""
-    name = type(jax.tree.unflatten(signature.treedef, signature.leaves)).__name__
-    try:
-        return jax.make_jaxpr(lambda arrays, *rest: function(signature.cell(arrays), *rest))(
-            signature.arrays(), *arguments
-        )
-    except (
-        jax.errors.ConcretizationTypeError,
-        jax.errors.TracerArrayConversionError,
-        jax.errors.TracerIntegerConversionError,
-    ) as error:
-        raise ValueError(
-            f"{name}: expected code that is the same for all values of its arrays, got one where "
-            "Python looks at the value of an array; use jnp.where or jax.lax.cond, or make the "
-            f"array a static field. {error}"
-        ) from error
-
-
 @functools.lru_cache(maxsize=256)
 def _structure(signature: Signature) -> Structure:
-    kinds = signature.arrays()
-    learned = [i for i, kind in enumerate(kinds) if jnp.issubdtype(kind.dtype, jnp.inexact)]
+    kinds, learned = signature.arrays(), signature.learned()
 
     def places(arguments: set[int]) -> tuple[int, ...]:
         """The parameter leaves among the arguments of a program."""
@@ -177,8 +98,7 @@ def _derivatives(
     """
     h, u, v = example
     count = h[0].shape[0]
-    kinds = signature.arrays()
-    learned = [i for i, kind in enumerate(kinds) if jnp.issubdtype(kind.dtype, jnp.inexact)]
+    kinds, learned = signature.arrays(), signature.learned()
     positions = [learned[place] for place in module_leaves]
 
     def program(cell, h, u, v, *directions):

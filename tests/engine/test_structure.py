@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import ALL_CELLS
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rtrl
@@ -60,7 +61,7 @@ def by_a_loop(cell, xs):
 def by_the_engine(cell, xs, rule):
     """The same by `recur`; BPTT in one chunk and others in two, so that a trace is carried."""
     carry, states = rtrl.init_carry(cell, rule), []
-    for chunk in np.split(xs, 1 if isinstance(rule, rtrl.BPTT) else 2):
+    for chunk in jnp.split(xs, 1 if isinstance(rule, rtrl.BPTT) else 2):
         hs, carry = rtrl.recur(cell, chunk, carry, rule=rule)
         states.append(hs)
     return jax.tree.map(lambda *hs: jnp.concatenate(hs), *states)
@@ -168,7 +169,7 @@ AFFINE = {
 class Written(Linear):
     """A cell of one of these tables."""
 
-    equation: object = eqx.field(static=True)
+    equation: Callable = eqx.field(static=True)
 
     def update(self, h, u):
         return self.equation(self, h, u)
