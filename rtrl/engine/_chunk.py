@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from rtrl.engine._data import Chunk
-from rtrl.engine._once import check_once
-from rtrl.engine._rule import LocalRule, Rule
+from rtrl.engine._rule import Rule
 from rtrl.engine._varying import axes_of, devices, total, vary
 
 Loss = Callable[[PyTree, PyTree], Array]
@@ -62,9 +61,7 @@ def chunk_gradient(
 
     # Only the network knows whether it runs a cell twice; without its word traces advance in the
     # forward pass, which is always right.
-    once = getattr(model, "recurs_once", False) and isinstance(rule, LocalRule)
-    if once:
-        check_once(model, run, params, carry)
+    once = getattr(model, "recurs_once", False)
     predictions, pull = rule.differentiate(run, params, carry, once=once)
     weights = chunk.weights
     if chunk.ys is None:

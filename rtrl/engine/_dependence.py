@@ -1,34 +1,61 @@
-"""Proofs about code: what a value depends on, whether it is affine, whether modules stay apart.
+"""What a value depends on, proven from the code that computes it."""
 
-Each holds for all values of all arrays, as it is read off the code and not off samples. Where the
-code does not allow a proof the answer is no, and the engine takes the path that needs none.
-"""
+from collections.abc import Callable
+from typing import Any
 
-from collections.abc import Callable, Sequence
+import jax
+from jax.extend.core import Jaxpr
+from jaxtyping import Array, PyTree
 
-from jax.extend.core import JaxprEqn
-from jaxtyping import PyTree
+from rtrl.engine._jaxpr import acts, read
 
-from rtrl.engine._jaxpr import Analysis, classify, trace
-
-
-def depends(function: Callable[..., PyTree], *arguments: PyTree) -> bool:
-    """Whether ``function(*arguments)`` may depend on any of its arguments."""
-    code = trace(function, *arguments)
-    inputs = range(len(code.jaxpr.invars))
-    return any(classify(code, [frozenset([i]) for i in inputs], Dependence()))
+Names = frozenset[int]
 
 
-class Dependence(Analysis):
-    """Which of the numbered inputs a value is made of. Derivatives depend on no others."""
+class Dependence:
+    """The arguments that a value is made of.
 
-    free = frozenset()
+    Every operation is taken to use all it is given, so a value depends on no argument that is not
+    listed, whatever the values; one that is listed may still not matter (``0 * x``). Derivatives
+    of a value depend on nothing that the value does not. What an operation does on the side may
+    reach every other that does such things.
+    """
 
-    def anything(self, classes: Sequence[frozenset]) -> frozenset:
-        return frozenset().union(*classes)
+    constant: Names = frozenset()
+    of_values = True
 
-    def either(self, a: frozenset, b: frozenset) -> frozenset:
+    def __init__(self):
+        self.side: Names = frozenset()
+
+    def either(self, a: Names, b: Names) -> Names:
         return a | b
 
-    def apply(self, eqn: JaxprEqn, classes: list[frozenset]) -> list[frozenset]:
-        return [self.anything(classes)] * len(eqn.outvars)
+    chosen = either
+
+    def item(self, stacked: Names) -> Names:
+        return stacked
+
+    stack = item
+
+    def apply(self, eqn: Any, inputs: list[Names]) -> list[Names]:
+        names = frozenset[int]().union(*inputs)
+        if acts(eqn):
+            self.side |= names
+            names = self.side
+        return [names] * len(eqn.outvars)
+
+
+def dependences(jaxpr: Jaxpr) -> list[Names]:
+    """Which of its arguments, by number, each result of a program may depend on."""
+    known = Dependence()
+    inputs = [frozenset({i}) for i in range(len(jaxpr.invars))]
+    while True:
+        before = known.side
+        results = read(known, jaxpr, inputs)
+        if known.side == before:
+            return results
+
+
+def depends(function: Callable[[Any], PyTree[Array]], argument: PyTree[Array]) -> bool:
+    """Whether ``function(argument)`` may depend on the value of ``argument``: no is a proof."""
+    return any(dependences(jax.make_jaxpr(function)(argument).jaxpr))

@@ -1,138 +1,147 @@
-"""Reading code: carry a classification from the inputs of a jaxpr to its outputs.
+"""Reading a program: what can be proven of every value, carried through the code that makes it.
 
-A jaxpr is a straight list of equations, so what holds of its outputs for all values of its inputs
-can be proven by going through it once. What is proven is up to an `Analysis`; this walk knows how
-values pass through calls, branches and loops.
+A jaxpr is the list of all operations that a function does to abstract arrays, so what is shown of
+it holds for all values of them. A `Property` says what each operation makes of what is known of its
+arguments; here it is carried through calls, branches and loops. Where a program may go one way or
+another, only what holds both ways is kept; a loop is read until nothing new is learned, after which
+it holds for any number of rounds. There are finitely many things to know, each reading only knows
+less, so that ends.
 """
 
-import abc
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
-import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
-from jaxtyping import PyTree
+from jax.extend.core import Jaxpr, Literal
 
+P = TypeVar("P")
 
-class Analysis(abc.ABC):
-    """What is to be proven of values: a class for each, larger ones promising less."""
-
-    #: The class of a value that depends on none of the inputs asked about.
-    free: Any = None
-    #: Whether derivatives are asked about too, so that a custom one is not to be looked through.
-    derivatives_matter: bool = False
-    #: How many loops the equation in hand is in.
-    looping: int = 0
-
-    @abc.abstractmethod
-    def anything(self, classes: Sequence[Any]) -> Any:
-        """Give the class of a value of which nothing is known but the classes it is made of."""
-
-    @abc.abstractmethod
-    def either(self, a: Any, b: Any) -> Any:
-        """Give the class of a value that is of one class or of the other."""
-
-    @abc.abstractmethod
-    def apply(self, eqn: JaxprEqn, classes: list[Any]) -> list[Any]:
-        """Give the classes of the outputs of a primitive that is no call, branch or loop."""
-
-    def custom(self, eqn: JaxprEqn, classes: list[Any]) -> list[Any]:
-        """Give the classes of the outputs of a function with a custom derivative."""
-        return [self.anything(classes)] * len(eqn.outvars)
-
-    def stacked(self, c: Any) -> Any:
-        """Give the class of values stacked along a new leading axis."""
-        return c
-
-    def slice_of(self, c: Any) -> Any:
-        """Give the class of the slices along the leading axis."""
-        return c
+#: Operations that run a program as it is, and the parameter that holds it.
+CALLS = {
+    "jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr",
+    "remat2": "jaxpr", "remat": "jaxpr", "checkpoint": "jaxpr",
+}  # fmt: skip
+#: Operations whose value is that of a program, but whose derivative is somebody's choice.
+CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
 
-def trace(function: Callable[..., PyTree], *arguments: PyTree) -> ClosedJaxpr:
-    """The code of a function, its arguments abstract: their values decide nothing."""
-    return jax.make_jaxpr(function)(*arguments)
+class Property(Protocol[P]):
+    """What may be known of a value."""
+
+    #: Of a value that depends on no argument.
+    constant: P
+    #: Whether it speaks of values alone: then a custom derivative does not matter.
+    of_values: bool
+
+    def either(self, a: P, b: P, /) -> P:
+        """What is known of a value that is one or the other."""
+        ...
+
+    def chosen(self, by: P, value: P, /) -> P:
+        """What is known of a value that another one chose."""
+        ...
+
+    def item(self, stacked: P, /) -> P:
+        """What is known of the items of an array along its first axis."""
+        ...
+
+    def stack(self, item: P, /) -> P:
+        """What is known of an array of such items."""
+        ...
+
+    def apply(self, eqn: Any, inputs: list[P], /) -> list[P]:
+        """What is known of the results of an operation; it must allow for any it does not know."""
+        ...
 
 
-def classify(code: ClosedJaxpr, classes: Sequence[Any], analysis: Analysis) -> list[Any]:
-    """Give the classes of the outputs from those of the inputs."""
-    return _walk(code.jaxpr, [analysis.free] * len(code.jaxpr.constvars), classes, analysis)
+def read(known: Property[P], jaxpr: Jaxpr, inputs: Sequence[P]) -> list[P]:
+    """Give what is known of a program's results from what is known of its arguments."""
+    values: dict[Any, P] = dict.fromkeys(jaxpr.constvars, known.constant)
+    values |= zip(jaxpr.invars, inputs, strict=True)
 
-
-def _walk(jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Any], a: Analysis) -> list[Any]:
-    known = dict(zip(jaxpr.constvars, consts, strict=True))
-    known.update(zip(jaxpr.invars, inputs, strict=True))
-
-    def read(atom: Any) -> Any:
-        return a.free if isinstance(atom, Literal) else known[atom]
+    def look_up(atom) -> P:
+        return known.constant if isinstance(atom, Literal) else values[atom]
 
     for eqn in jaxpr.eqns:
-        known.update(zip(eqn.outvars, _through(eqn, list(map(read, eqn.invars)), a), strict=True))
-    return list(map(read, jaxpr.outvars))
+        results = _results(known, eqn, [look_up(atom) for atom in eqn.invars])
+        values |= zip(eqn.outvars, results, strict=True)
+    return [look_up(atom) for atom in jaxpr.outvars]
 
 
-def _through(eqn: JaxprEqn, classes: list[Any], a: Analysis) -> list[Any]:
-    if all(c == a.free for c in classes):
-        return [a.free] * len(eqn.outvars)
+def called(eqn: Any) -> Jaxpr | None:
+    """The program that an operation runs as it is, if that is what it does."""
+    key = CALLS.get(eqn.primitive.name)
+    return None if key is None else program(eqn.params[key])
+
+
+def program(jaxpr: Any) -> Jaxpr:
+    """A jaxpr without its constants, about which nothing is assumed."""
+    return getattr(jaxpr, "jaxpr", jaxpr)
+
+
+def subprograms(eqn: Any) -> Iterator[Jaxpr]:
+    """Every program that an operation holds."""
+    for value in eqn.params.values():
+        for part in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(program(part), Jaxpr):
+                yield program(part)
+
+
+def acts(eqn: Any) -> bool:
+    """Whether an operation's results may come from elsewhere than its arguments: memory, the host.
+
+    One without results, such as printing, hands nothing on.
+    """
+    atoms = (*eqn.invars, *eqn.outvars)
+    return bool(eqn.effects and eqn.outvars) or any(
+        hasattr(atom.aval, "inner_aval") for atom in atoms
+    )
+
+
+def is_pure(jaxpr: Jaxpr) -> bool:
+    """Whether a program's results come from nothing but its arguments."""
+    return not any(acts(eqn) or not all(map(is_pure, subprograms(eqn))) for eqn in jaxpr.eqns)
+
+
+def _results(known: Property[P], eqn: Any, inputs: list[P]) -> list[P]:
     name, params = eqn.primitive.name, eqn.params
+    if (jaxpr := called(eqn)) is not None:
+        return read(known, jaxpr, inputs)
+    if name in CUSTOM and known.of_values:
+        return read(known, program(params[CUSTOM[name]]), inputs)
     if name == "cond":
-        return _branches(params["branches"], classes, a)
-    if name in ("scan", "while"):
-        a.looping += 1
-        outputs = (_scan if name == "scan" else _while)(params, classes, a)
-        a.looping -= 1
-        return outputs
-    if name.startswith("custom_") and a.derivatives_matter:
-        return a.custom(eqn, classes)
-    body = params.get("jaxpr", params.get("call_jaxpr"))
-    if name in CALLS and body is not None:
-        return _body(body, classes, a)
-    return a.apply(eqn, classes)
+        index, *operands = inputs
+        branches = [read(known, program(branch), operands) for branch in params["branches"]]
+        results = branches[0]
+        for branch in branches[1:]:
+            results = [known.either(a, b) for a, b in zip(results, branch, strict=True)]
+        return [known.chosen(index, result) for result in results]
+    if name == "while":
+        return _while(known, params, inputs)
+    if name == "scan":
+        return _scan(known, params, inputs)
+    return known.apply(eqn, inputs)
 
 
-#: Primitives that run a body once, whatever they are there for.
-CALLS = {
-    "jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call",
-    "custom_vjp_call", "custom_vjp_call_jaxpr",
-}  # fmt: skip
-
-
-def _body(body: ClosedJaxpr | Jaxpr, classes: Sequence[Any], a: Analysis) -> list[Any]:
-    jaxpr = body.jaxpr if isinstance(body, ClosedJaxpr) else body
-    return _walk(jaxpr, [a.free] * len(jaxpr.constvars), classes, a)
-
-
-def _branches(branches: Sequence[ClosedJaxpr], classes: list[Any], a: Analysis) -> list[Any]:
-    which, *operands = classes
-    outcomes = [_body(branch, operands, a) for branch in branches]
-    joined = outcomes[0]
-    for outcome in outcomes[1:]:
-        joined = list(map(a.either, joined, outcome))
-    # Which branch was taken is a dependence of its own, on top of what the branches say.
-    return joined if which == a.free else [a.anything([which, c]) for c in joined]
-
-
-def _scan(params: dict[str, Any], classes: list[Any], a: Analysis) -> list[Any]:
-    first, count = params["num_consts"], params["num_consts"] + params["num_carry"]
-    consts, carry, xs = classes[:first], classes[first:count], classes[count:]
-    slices = list(map(a.slice_of, xs))
-    while True:  # classes only grow, and there are few of them
-        after = _body(params["jaxpr"], [*consts, *carry, *slices], a)
-        grown = list(map(a.either, carry, after[: len(carry)]))
-        if grown == carry:
-            return [*carry, *map(a.stacked, after[len(carry) :])]
-        carry = grown
-
-
-def _while(params: dict[str, Any], classes: list[Any], a: Analysis) -> list[Any]:
-    before, within = params["cond_nconsts"], params["body_nconsts"]
-    to_test, to_body = classes[:before], classes[before : before + within]
-    carry = classes[before + within :]
+def _while(known: Property[P], params: dict[str, Any], inputs: list[P]) -> list[P]:
+    of_test, of_body = params["cond_nconsts"], params["body_nconsts"]
+    test_inputs = inputs[:of_test]
+    body_inputs, carry = inputs[of_test : of_test + of_body], inputs[of_test + of_body :]
     while True:
-        after = _body(params["body_jaxpr"], [*to_body, *carry], a)
-        grown = list(map(a.either, carry, after))
-        if grown == carry:
-            break
-        carry = grown
-    (goes_on,) = _body(params["cond_jaxpr"], [*to_test, *carry], a)
-    return carry if goes_on == a.free else [a.anything([goes_on, c]) for c in carry]
+        after = read(known, program(params["body_jaxpr"]), [*body_inputs, *carry])
+        (test,) = read(known, program(params["cond_jaxpr"]), [*test_inputs, *carry])
+        after = [known.chosen(test, known.either(a, b)) for a, b in zip(carry, after, strict=True)]
+        if after == carry:
+            return carry
+        carry = after
+
+
+def _scan(known: Property[P], params: dict[str, Any], inputs: list[P]) -> list[P]:
+    consts, carries = params["num_consts"], params["num_carry"]
+    same, carry = inputs[:consts], inputs[consts : consts + carries]
+    items = [known.item(x) for x in inputs[consts + carries :]]
+    while True:
+        results = read(known, program(params["jaxpr"]), [*same, *carry, *items])
+        after = [known.either(a, b) for a, b in zip(carry, results, strict=False)]
+        if after == carry:
+            return [*carry, *(known.stack(y) for y in results[carries:])]
+        carry = after

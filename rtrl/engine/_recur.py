@@ -10,6 +10,7 @@ from rtrl.engine._carry import Carry
 from rtrl.engine._deferred import Deferred
 from rtrl.engine._forward import one_step_derivatives, project, states
 from rtrl.engine._modules import Modules
+from rtrl.engine._once import as_one_step, is_observed
 from rtrl.engine._rule import LocalRule, Rule, check_fit, check_rule
 from rtrl.engine._structure import structure
 from rtrl.engine._varying import axes_of, vary
@@ -53,8 +54,18 @@ def recur(
     """
     check_rule(rule)
     check_fit(rule, cell)
+    batched = _check_shapes(Modules(cell), xs, carry, rule, resets, mask)
+
+    def run(cell, xs, resets, mask, carry):
+        return _run(cell, xs, carry, rule, resets, mask, batched=batched)
+
+    if is_observed(carry):
+        return as_one_step(run, carry, (cell, xs, resets, mask))
+    return run(cell, xs, resets, mask, carry)
+
+
+def _run(cell: Cell, xs, carry: Carry, rule: Rule, resets, mask, *, batched: bool):
     modules = Modules(cell)
-    batched = _check_shapes(modules, xs, carry, rule, resets, mask)
     if not batched:  # the engine always has a batch axis
         carry = jax.tree.map(lambda a: a[None], carry)
         xs, resets, mask = jax.tree.map(lambda a: a[:, None], (xs, resets, mask))
@@ -73,9 +84,6 @@ def _check_shapes(modules, xs, carry, rule, resets, mask) -> bool:
     weights = [w for w in modules.weights() if w is not None]
     size = weights[0].shape[1] if weights else modules.initial.shape[1]
     name = type(modules.cell).__name__
-    spent = isinstance(carry, Carry) and isinstance(carry.trace, Deferred) and carry.trace.spent
-    require(not spent, "carry", "one that no recurrence has used in this call (a model with "
-            "recurs_once runs every cell once)", f"that of a {name} already run")  # fmt: skip
     require(isinstance(carry, Carry), "carry", "a Carry from init_carry(cell, rule)", carry)
     batch = jax.tree.leaves(carry.state)[0].shape[:-1]
     expected = ", ".join(("time", *map(str, batch), str(size)))
@@ -155,7 +163,7 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
             gradients, after, errors = rule.consume(trace.trace, partials, deltas)
             # A cotangent need only have the argument's structure: this one is the trace after the
             # chunk.
-            to_carry = Carry(None, Deferred(eqx.filter(after, eqx.is_inexact_array), trace.place))
+            to_carry = Carry(None, Deferred(eqx.filter(after, eqx.is_inexact_array)))
         else:
             gradients, _, errors = rule.local(trace, partials, deltas)
             to_carry = None

@@ -13,6 +13,7 @@ from jaxtyping import Array, Inexact, PyTree
 from rtrl.cells import Cell
 from rtrl.engine._carry import is_carry
 from rtrl.engine._deferred import defer, settle
+from rtrl.engine._once import check_once
 from rtrl.engine._partials import Partials
 from rtrl.engine._trace import Gradients
 from rtrl.validate import require
@@ -68,8 +69,8 @@ class Rule(eqx.Module):
             run: ``(params, carry) -> (predictions, carry)``.
             params: the network's floating-point leaves.
             carry: what it carries before the chunk.
-            once: whether ``run`` calls `recur` at most once per cell, so that traces may advance
-                in the backward pass.
+            once: whether ``run`` calls `recur` exactly once per cell and hands on what that gives,
+                so that traces may advance in the backward pass.
 
         Returns the predictions, and a function from the error of each prediction to the gradient
         of the parameters and the new carry. By default reverse mode through this chunk alone.
@@ -121,6 +122,7 @@ class LocalRule(Rule):
     ) -> tuple[PyTree, Pull]:
         if not once:
             return super().differentiate(run, params, carry)
+        check_once(run, params, carry)
         traces, rest = defer(carry)
 
         def forward(params, traces):

@@ -1,60 +1,45 @@
-"""The structure of a cell, read off its code: which leaves do what, and whether it is affine."""
+"""The structure of a cell, proven from its code: which leaves do what, and what `update` is like.
+
+`update` is traced on abstract arrays, all of the cell's own among them, so what the trace shows
+holds for every state, input and value of the parameters. Nothing is tried out.
+"""
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
 from rtrl.cells import Cell
-from rtrl.engine._affinity import Affinity, Degree
-from rtrl.engine._dependence import Dependence
-from rtrl.engine._jaxpr import Analysis, classify, trace
+from rtrl.engine._dependence import dependences
+from rtrl.engine._independence import Independence, Reach
+from rtrl.engine._jaxpr import is_pure, read
+from rtrl.engine._linearity import Degree, Linearity
 from rtrl.engine._modules import Modules, all_weights
-
-
-class AbstractArray(NamedTuple):
-    """An array's shape and dtype, hashable."""
-
-    shape: tuple[int, ...]
-    dtype: Any
-
-
-def signature(cell: Cell) -> tuple[Any, tuple[Any, ...]]:
-    """All of a cell but the values of its arrays."""
-    leaves, treedef = jax.tree.flatten(cell)
-    return treedef, tuple(
-        AbstractArray(leaf.shape, leaf.dtype) if eqx.is_array_like(leaf) and hasattr(leaf, "dtype")
-        else leaf
-        for leaf in leaves
-    )  # fmt: skip
-
-
-def with_values(signature: tuple[Any, tuple[Any, ...]], value: Callable[[AbstractArray], Any]):
-    """A cell of this signature with other arrays."""
-    treedef, leaves = signature
-    return jax.tree.unflatten(
-        treedef, [value(leaf) if isinstance(leaf, AbstractArray) else leaf for leaf in leaves]
-    )
+from rtrl.engine._signature import Signature, signature, trace_abstractly
 
 
 class Structure(NamedTuple):
-    """What a cell's code says of itself, the same for all values of its arrays.
+    """What is proven of a cell's code, the same for all values of its arrays.
 
     Attributes:
         module_leaves: indices of the parameter leaves that ``update`` uses: module parameters.
         projection_leaves: indices of those that ``project`` and ``recurrent`` use.
-        affine: whether ``update`` is affine in ``(h, v)``, so that its derivatives see no state.
-            Then ``update(h, u) = D h + update(0, u)`` for independent modules.
+        affine: whether ``update`` is affine in ``(h, v)``, its derivatives are its slopes and its
+            modules are independent. Then ``update(h, u) = D h + update(0, u)``, D sees no state.
+        independent: whether module i of the new state, and of its derivatives, depends on nothing
+            but module i of the state, the inputs and the parameters, and what all modules share.
+        holomorphic: whether derivatives by complex states and inputs are complex numbers.
+
+    Where ``affine``, ``independent`` or ``holomorphic`` is false there is no proof; it may hold.
     """
 
     module_leaves: tuple[int, ...]
     projection_leaves: tuple[int, ...]
     affine: bool
+    independent: bool
+    holomorphic: bool
 
 
 def structure(modules: Modules) -> Structure:
@@ -62,93 +47,98 @@ def structure(modules: Modules) -> Structure:
     return _structure(signature(modules.cell))
 
 
-class Code(NamedTuple):
-    """What a function of a cell and a timestep does, whatever the values of all arrays.
-
-    Attributes:
-        jaxpr: inputs are all arrays of the cell, the state, what enters the timestep, and for a
-            derivative the tangents of these and of the parameters.
-        leaves: which of the inputs are the cell's parameters, in their order.
-        h, u, v: which are the state, the projected inputs and the recurrent ones.
-        tangents: which are the tangents, of the parameters, h, u and v.
-    """
-
-    jaxpr: ClosedJaxpr
-    leaves: tuple[int, ...]
-    h: int
-    u: tuple[int, ...]
-    v: tuple[int, ...]
-    tangents: tuple[int, ...]
-
-    def shape(self, i: int) -> tuple[int, ...]:
-        return self.jaxpr.in_avals[i].shape
-
-    def is_complex(self, i: int) -> bool:
-        return jnp.issubdtype(self.jaxpr.in_avals[i].dtype, jnp.complexfloating)
-
-    def classify(self, analysis: Analysis, classes: dict[int, Any]) -> list[Any]:
-        """Classify the outputs; inputs that are not named are not asked about."""
-        count = len(self.jaxpr.jaxpr.invars)
-        return classify(self.jaxpr, [classes.get(i, analysis.free) for i in range(count)], analysis)
-
-
-def read_code(
-    signature: tuple[Any, tuple[Any, ...]],
-    function: Callable[..., PyTree],
-    *,
-    derivative: bool = False,
-) -> Code:
-    """Trace a function of ``(modules, h, w)`` for a cell of this signature.
-
-    ``derivative``: a fourth argument are tangents, ``(parameters, h, w)``.
-
-    Raises:
-        ValueError: the cell's Python code looks at the values of arrays.
-    """
-    arrays = [jax.ShapeDtypeStruct(*a) for a in signature[1] if isinstance(a, AbstractArray)]
-
-    def modules(arrays: list[Array]) -> Modules:
-        remaining = iter(arrays)
-        return Modules(with_values(signature, lambda _: next(remaining)))
-
-    try:
-        h, w = jax.eval_shape(lambda arrays: modules(arrays).example(), arrays)
-        parameters = [a for a in arrays if jnp.issubdtype(a.dtype, jnp.inexact)]
-        tangents = [(parameters, h, w)] if derivative else []
-        code = trace(
-            lambda arrays, h, w, *tangents: function(modules(arrays), h, w, *tangents),
-            arrays, h, w, *tangents,
-        )  # fmt: skip
-    except jax.errors.ConcretizationTypeError as error:
-        name = type(with_values(signature, lambda a: a)).__name__
-        raise ValueError(
-            f"{name}: expected methods that do the same whatever the values of arrays (choose with "
-            f"jnp.where), got Python code that looks at a value: {error}"
-        ) from error
-    count = len(jax.eval_shape(lambda arrays: modules(arrays).weights(), arrays))
-    state = len(arrays)
-    first, last = state + 1, state + 1 + len(w)
-    return Code(
-        code,
-        tuple(i for i, a in enumerate(arrays) if jnp.issubdtype(a.dtype, jnp.inexact)),
-        state,
-        tuple(range(first, first + count)),
-        tuple(range(first + count, last)),
-        tuple(range(last, len(code.in_avals))),
-    )
-
-
 @functools.lru_cache(maxsize=256)
-def _structure(signature: tuple[Any, tuple[Any, ...]]) -> Structure:
-    code = read_code(signature, lambda m, h, w: (m.update(h, w), all_weights(m.cell)))
-    # One walk tells of every leaf where it goes.
-    update, *weights = code.classify(Dependence(), {i: frozenset([i]) for i in code.leaves})
-    projections = frozenset().union(*weights)
+def _structure(signature: Signature) -> Structure:
+    kinds, learned = signature.arrays(), signature.learned()
 
-    asked = dict.fromkeys((code.h, *code.v), Degree.AFFINE)
-    degree, *_ = code.classify(Affinity(over_complex=code.is_complex(code.h)), asked)
-    return Structure(
-        module_leaves=tuple(k for k, i in enumerate(code.leaves) if i in update),
-        projection_leaves=tuple(k for k, i in enumerate(code.leaves) if i in projections),
-        affine=degree <= Degree.AFFINE,
-    )
+    def places(arguments: set[int]) -> tuple[int, ...]:
+        """The parameter leaves among the arguments of a program."""
+        return tuple(place for place, i in enumerate(learned) if i in arguments)
+
+    def used(program) -> set[int]:
+        return set().union(*dependences(program.jaxpr))
+
+    example = jax.eval_shape(lambda arrays: _example(signature.cell(arrays)), kinds)
+    h, u, v = example
+    update = trace_abstractly(signature, _update, h, u, v)
+    module_leaves = places(used(update))
+    project = trace_abstractly(signature, all_weights)
+    independent, holomorphic = _derivatives(signature, module_leaves, example)
+    affine = False
+    if independent and is_pure(update.jaxpr) and not update.effects:
+        known = [*[Degree.NONE] * len(kinds), *[Degree.AFFINE] * len(h)]
+        known += [*[Degree.NONE] * len(u), *[Degree.AFFINE] * len(v)]
+        degrees = read(Linearity(h[0].dtype), update.jaxpr, known)
+        affine = max(degrees) != Degree.OTHER
+    return Structure(module_leaves, places(used(project)), affine, independent, holomorphic)
+
+
+def _example(cell: Cell) -> tuple[list[Array], list[Array], list[Array]]:
+    """State, projected and recurrent inputs of a timestep, for their shapes."""
+    m = Modules(cell)
+    h, w = m.example()
+    count = len(m.weights())
+    return list(h), list(w[:count]), list(w[count:])
+
+
+def _update(cell: Cell, h: list[Array], u: list[Array], v: list[Array]) -> list[Array]:
+    m = Modules(cell)
+    return jax.tree.leaves(m.advance(jax.tree.unflatten(m.state_def, h), (*u, *v)))
+
+
+def _derivatives(
+    signature: Signature, module_leaves: tuple[int, ...], example
+) -> tuple[bool, bool]:
+    """Whether modules are independent, and whether `update` is holomorphic.
+
+    Both are read off the program that gives the new state and its derivative along a direction, as
+    custom derivatives are part of it. There the modules of arguments and directions must stay
+    apart; and the derivative must be complex-linear in the directions of complex arguments, which
+    is what holomorphic means.
+    """
+    h, u, v = example
+    count = h[0].shape[0]
+    kinds, learned = signature.arrays(), signature.learned()
+    positions = [learned[place] for place in module_leaves]
+
+    def program(cell, h, u, v, *directions):
+        m = Modules(cell)
+
+        def timestep(h, u, v, values):
+            leaves = list(m.leaves)
+            for i, value in zip(module_leaves, values, strict=True):
+                leaves[i] = value
+            cell = m.with_leaves(leaves)
+            seen = [m.cell.output(jax.tree.unflatten(m.state_def, h))] if v else []
+            return _update(cell, h, u, v), seen
+
+        return jax.jvp(timestep, (h, u, v, [m.leaves[i] for i in module_leaves]), directions)
+
+    directions = (h, u, v, [kinds[i] for i in positions])
+    try:
+        closed = trace_abstractly(signature, program, *example, *directions)
+    except TypeError:  # a custom_vjp has no derivative forwards
+        return count == 1, False
+    if not is_pure(closed.jaxpr):
+        return False, False
+
+    def layouts(arrays):
+        return [0 if array.shape == (count,) else Reach.SHARED for array in jax.tree.leaves(arrays)]
+
+    of_cell = [
+        Reach.SHARED if i not in positions else layouts(kind)[0] for i, kind in enumerate(kinds)
+    ]
+    known = [*of_cell, *layouts(example), *layouts(directions)]
+    reached = read(Independence(count), closed.jaxpr, known)
+    independent = count == 1 or all(layout in (0, Reach.SHARED) for layout in reached)
+
+    dtype = h[0].dtype
+    if not jnp.issubdtype(dtype, jnp.complexfloating):
+        return independent, True
+    moving = [
+        Degree.AFFINE if jnp.issubdtype(d.dtype, jnp.complexfloating) else Degree.NONE
+        for d in jax.tree.leaves(directions)
+    ]
+    fixed = [Degree.NONE] * (len(known) - len(moving))
+    degrees = read(Linearity(dtype), closed.jaxpr, [*fixed, *moving])
+    return independent, max(degrees) != Degree.OTHER

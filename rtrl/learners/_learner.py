@@ -111,8 +111,10 @@ class OnlineLearner(eqx.Module):
         Args:
             model: a `SequenceModel`, or any Equinox module of our cells that is called the same
                 way: ``model(xs, carry, *, rule, resets, mask, key) -> (predictions, carry)``. One
-                that calls `recur` once per cell may say so with a class attribute
-                ``recurs_once = True``: its traces are then advanced and read in one pass.
+                that calls `recur` exactly once per cell, on the carry as it is given, and returns
+                the carry which that gives, may say so with a class attribute
+                ``recurs_once = True``: its traces are then advanced and read in one pass. A model
+                that says so and does otherwise is refused, when it first learns.
             batch_size: samples that are learned side by side; ``None`` for no batch axis.
             key: PRNG key of the dropout; default ``jax.random.key(0)``.
 

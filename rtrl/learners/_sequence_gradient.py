@@ -39,8 +39,10 @@ def sequence_gradient(
     Args:
         model: a `SequenceModel`, or any Equinox module of our cells that is called the same way:
             ``model(xs, carry, *, rule, resets, mask, key) -> (predictions, carry)``. One that
-            calls `recur` once per cell may say so with a class attribute ``recurs_once = True``:
-            its traces are then advanced and read in one pass.
+            calls `recur` exactly once per cell, on the carry as it is given, and returns the carry
+            which that gives, may say so with a class attribute ``recurs_once = True``: its traces
+            are then advanced and read in one pass. A model that says so and does otherwise is
+            refused.
         loss: ``(prediction, target) -> scalar``, for one sample at one timestep.
         xs: inputs, ``(time, [batch,] in_size)``.
         ys: targets, a pytree of arrays ``(time, [batch,] ...)``.

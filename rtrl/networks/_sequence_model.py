@@ -52,7 +52,8 @@ class SequenceModel(eqx.Module):
     ``"pre"``).
     """
 
-    #: It runs every cell once per call, so that traces may advance in the backward pass.
+    #: It runs every cell exactly once per call and hands on the carry which that gives, so that
+    #: traces may advance in the backward pass. The engine holds a model to it.
     recurs_once: ClassVar[bool] = True
 
     encoder: Callable
