@@ -93,4 +93,4 @@ def one_step_derivatives(m: Modules, rule: LocalRule, before, xs, u, resets, mas
     inputs = [None if weight is None else xs for weight in m.weights()]
     if m.recurrent():
         inputs += [jax.vmap(jax.vmap(m.visible))(around)] * len(m.recurrent())
-    return Partials(D, tuple(J), E, tuple(inputs), m.recurrent(), slope)
+    return Partials(D, tuple(J), E, tuple(inputs), m.recurrent(), slope, resets)
