@@ -16,6 +16,7 @@ from rtrl.engine._contract import check_cell as check_cell
 from rtrl.engine._data import Chunk as Chunk
 from rtrl.engine._init_carry import init_carry as init_carry
 from rtrl.engine._matrices import apply_transposed as apply_transposed
+from rtrl.engine._matrices import choose_zero as choose_zero
 from rtrl.engine._modules import Modules as Modules
 from rtrl.engine._partials import Partials as Partials
 from rtrl.engine._recur import recur as recur

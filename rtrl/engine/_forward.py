@@ -103,4 +103,4 @@ def one_step_derivatives(m: Modules, rule: LocalRule, before, xs, u, resets, mas
     if m.recurrent():
         # A recurrent weight multiplies what the modules saw of each other, as W multiplies x.
         inputs += [jax.vmap(jax.vmap(m.visible))(around)] * len(m.recurrent())
-    return Partials(D, tuple(J), E, tuple(inputs), m.recurrent(), slope)
+    return Partials(D, tuple(J), E, tuple(inputs), m.recurrent(), slope, resets)

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Inexact
+from jaxtyping import Array, Bool, Float, Inexact
 
 from rtrl.engine._varying import axes_of, vary
 
@@ -51,22 +51,31 @@ def suffix_products(D: Inexact[Array, "k b d d N"], length: int) -> tuple[Array,
     return products, first
 
 
-def temporal_errors(deltas: Inexact[Array, "K B d N"], D: Array) -> tuple[Array, Array]:
+def temporal_errors(
+    deltas: Inexact[Array, "K B d N"], D: Array, resets: Bool[Array, "K B"] | None = None
+) -> tuple[Array, Array]:
     """Errors accumulated backwards through the chunk: all ``e_k``, and ``a_0``."""
     zero = jnp.zeros_like(deltas[0])
 
     def back(later, step):
-        delta_k, D_k = step
+        delta_k, D_k, reset = step
         e = delta_k + later
-        return apply_transposed(D_k, e), e
+        return choose_zero(reset, apply_transposed(D_k, e)), e
 
-    if D.shape[0] == 1:
+    if D.shape[0] == 1:  # then there are no resets
         first, errors = jax.lax.scan(
-            lambda later, delta_k: back(later, (delta_k, D[0])), zero, deltas, reverse=True
+            lambda later, delta_k: back(later, (delta_k, D[0], None)), zero, deltas, reverse=True
         )
     else:
-        first, errors = jax.lax.scan(back, zero, (deltas, D), reverse=True)
+        first, errors = jax.lax.scan(back, zero, (deltas, D, resets), reverse=True)
     return errors, first
+
+
+def choose_zero(where: Bool[Array, "*b"] | None, value: Array) -> Array:
+    """Zero where a mask of leading axes is true (``None``: nowhere), whatever stood there."""
+    if where is None:
+        return value
+    return jnp.where(jnp.expand_dims(where, range(where.ndim, value.ndim)), 0, value)
 
 
 def outer_sum(subscripts: str, a: Inexact[Array, "..."], x: Float[Array, "..."]) -> Array:

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, PyTree
 
@@ -107,8 +108,8 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
         skipped=skipped.at[-1].add(~finite | refused),
         grad_norm=norm,
     )
-    step = state.step + jnp.uint32(data.xs.shape[0])
-    step = jnp.maximum(step, state.step)  # stays where it is rather than wrap around
+    length = np.uint32(data.xs.shape[0])
+    step = jnp.minimum(state.step, ~length) + length  # ~length: what is left to the largest
     return LearnerState(model, result.carry, opt_state, window, step, state.key), out
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Bool, Inexact
 
-from rtrl.engine import Gradients, LocalRule, Partials, apply_transposed
+from rtrl.engine import Gradients, LocalRule, Partials, apply_transposed, choose_zero
 
 
 class StepwiseRule(LocalRule):
@@ -52,7 +52,7 @@ class StepwiseRule(LocalRule):
             partials, errors = timestep
             # Closed over and not scanned: the recurrent weights have no time axis.
             partials = partials._replace(recurrent=weights)
-            trace = self.advance(trace, partials)
+            trace = self.advance(_begin_anew(trace, partials.resets), partials)
             return trace, self.read(trace, partials, errors)
 
         def add(state, timestep):
@@ -71,6 +71,13 @@ class StepwiseRule(LocalRule):
         zeros = jax.tree.map(jnp.zeros_like, shapes)
         (trace, gradients), _ = jax.lax.scan(add, (trace, zeros), timesteps)
         return gradients, trace, deltas
+
+
+def _begin_anew(trace: Any, reset: Bool[Array, " B"] | None) -> Any:
+    """No sensitivity where a sequence begins; what is not one, such as a key, goes on."""
+    return jax.tree.map(
+        lambda a: choose_zero(reset, a) if jnp.issubdtype(a.dtype, jnp.inexact) else a, trace
+    )
 
 
 def _in_full(partials: Partials, length: int, batch: int) -> Partials:
