@@ -8,6 +8,7 @@ parameters that are the same everywhere is summed, as a user's own `jax.grad` wo
 import math
 
 import jax
+from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
 
@@ -15,7 +16,7 @@ def axes_of(tree: PyTree) -> frozenset[str]:
     """The mesh axes over which anything in a tree varies; none outside of `jax.shard_map`."""
     axes: frozenset[str] = frozenset()
     for leaf in jax.tree.leaves(tree):
-        if isinstance(leaf, jax.core.Tracer):
+        if isinstance(leaf, Tracer):
             kind = getattr(jax.typeof(leaf), "manual_axis_type", None)
             axes |= frozenset() if kind is None else kind.varying
     return axes

@@ -1,6 +1,6 @@
 """Ctrl-C in a call that uses up its state: it waits until the new state is there."""
 
-import signal
+import _signal  # type: ignore  # signal without its enums, which take ten times as long
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ def uninterrupted(function: Callable[..., Any], *arguments: Any) -> Any:
     but a call.
     """
     ours = threading.current_thread() is threading.main_thread() and (
-        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
     )
     if not ours:
         return function(*arguments)
@@ -30,10 +30,10 @@ def uninterrupted(function: Callable[..., Any], *arguments: Any) -> Any:
 
     try:
         try:
-            signal.signal(signal.SIGINT, wait)
+            _signal.signal(_signal.SIGINT, wait)
             result = function(*arguments)
         finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
             if arrived:
                 raise KeyboardInterrupt
         return result
