@@ -175,7 +175,7 @@ def generated(draw) -> Generated:
 
 
 def check_the_truth_is_read(file: Generated) -> None:
-    table = tables.read(io.BytesIO(file.content), 0)
+    table = tables.read(io.BytesIO(file.content), 0, hold=False, calendar=False)
     rows = list(table)
     assert [p for p in table.problems if not p.kept] == []
     assert [column.kind for column in table.columns] == file.kinds
