@@ -81,27 +81,21 @@ def learner_for(table: tables.Table, seed: int):
     return learner, learner.init(model)
 
 
-def errors(series: pd.Series, horizon: int, seed: int, hold_missing: str = "", **options):
+def errors(series: pd.Series, horizon: int, seed: int, **options):
     """Errors of the rows that can be scored: all, and those soon behind a gap."""
     text = ["time,value"] + [f"{t.isoformat()},{v!r}" for t, v in zip(series.index, series.tolist(), strict=True)]  # fmt: skip
     table = tables.read(text, "value", horizon=horizon, **options)
     learner, state = learner_for(table, seed)
     kinds, targets, predictions = [], [], []
-    last = None
 
     def rows():
-        nonlocal last
         since = AFTER
         for row in table:
             long = any(p.line == table.line for p in table.problems[-1:]) and not table.filled
             since = 0 if long else since + (not table.filled)
             kinds.append(-1 if table.filled else since)
             targets.append(np.nan if row.y is None else row.y[0])
-            x = row.x
-            if hold_missing and last is not None:
-                x = np.where(np.isfinite(x), x, last)
-            last = x if last is None else np.where(np.isfinite(x), x, last)
-            yield (x, *row[1:])
+            yield row
 
     for _, out in learner.stream(state, rows(), chunk=1, delay=horizon):
         predictions.append(float(out.prediction[0]))
@@ -124,16 +118,16 @@ def rows_of(names, seeds):
                 gappy = with_gaps(whole, rng_of(name, seed))
                 for gaps in tables.GAPS:
                     for elapsed in (False, True) if gaps == "hold" else (False,):
-                        found = errors(gappy, horizon, seed, gaps=gaps, elapsed=elapsed)
+                        found = errors(gappy, horizon, seed, gaps=gaps, elapsed=elapsed, calendar=False)
                         label = gaps + (", elapsed" if elapsed else "")
                         yield dict(what="gaps", series=name, horizon=horizon, seed=seed,
                                    option=label, all=found[0], after=found[1])  # fmt: skip
                 holes = whole.copy()
                 holes[rng_of(name, seed).random(len(whole)) < 1 / 7] = np.nan
-                for held in ("", "last"):
-                    found = errors(holes, horizon, seed, hold_missing=held)
+                for hold in (False, True):
+                    found = errors(holes, horizon, seed, hold=hold, calendar=False)
                     yield dict(what="missing", series=name, horizon=horizon, seed=seed,
-                               option=held or "as it is", all=found[0])  # fmt: skip
+                               option="last value" if hold else "NaN", all=found[0])  # fmt: skip
                 for calendar in (False, True):
                     found = errors(whole, horizon, seed, calendar=calendar)
                     yield dict(what="calendar", series=name, horizon=horizon, seed=seed,

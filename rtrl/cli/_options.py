@@ -104,7 +104,11 @@ Time = Annotated[
     str | None, typer.Option("--time", metavar="COLUMN", help="Column of times; found by itself.")
 ]
 Calendar = Annotated[
-    bool, typer.Option("--calendar", help="Learn from hour, weekday and day of the year, too.")
+    bool | None,
+    typer.Option(
+        "--calendar/--no-calendar",
+        help="Learn from hour, weekday and day of the year [default: if rows are days apart].",
+    ),
 ]
 Elapsed = Annotated[
     bool, typer.Option("--elapsed", help="Learn from the time since the row before, too.")
@@ -112,7 +116,7 @@ Elapsed = Annotated[
 Gaps = Annotated[
     str | None,
     typer.Option(
-        metavar="HOW", help="What a gap in the times does to the memory: hold, fill or reset it."
+        metavar="HOW", help="What a gap in the times does: fill it, hold the memory or reset it [default: fill]."
     ),
 ]
 Settings = Annotated[

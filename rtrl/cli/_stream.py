@@ -92,7 +92,8 @@ def _run(
         state, arrays = _state.load(path, about, state)
         score = Score.restore(horizon, WINDOW, arrays, about["history"], about["every"])
         done, header = about["done"], False
-    began, saved, broken = done, time.monotonic(), False
+    first = 0 if about is None else done - about["memory"]["inserted"]
+    saved, broken = time.monotonic(), False
     writer = text.writer(sys.stdout, lineterminator="\n")
     newest: list[Any] = []
 
@@ -100,40 +101,45 @@ def _run(
         _save(path, setup, source, state, score, done)
 
     title = f"{Path(setup.task).name}, {label(setup)}"
-    last = None if steps is None else began + steps
-    with progress(console, title, last, done, "rows", live=not sys.stdout.isatty()) as bar:
+    last = None if steps is None else first + steps
+    with progress(console, title, last, first, "rows", live=not sys.stdout.isatty()) as bar:
         pairs = learner.stream(state, _tap(stop.items(iter(rows)), newest), chunk, horizon)
         try:
             if header:
                 ahead = f" +{horizon}" if horizon else ""
                 writer.writerow(["row", *(name + ahead for name in source.targets)])
                 sys.stdout.flush()
-            while steps is None or done < began + steps:
+            while steps is None or source.rows - source.inserted < first + steps:
                 pair = next(pairs, None)
                 if pair is None:
                     break
                 state, out = pair
                 done += 1
                 prediction = np.asarray(out.prediction, np.float64)
+                if source.filled:  # it stands for a row that is missing
+                    score.add(done, np.full_like(prediction, np.nan), newest.pop()[1])
+                    continue
                 score.add(done, prediction, newest.pop()[1])
-                writer.writerow([done, *map(repr, prediction.tolist())])
+                row = source.rows - source.inserted
+                writer.writerow([row, *map(repr, prediction.tolist())])
                 sys.stdout.flush()
-                bar.update(done, _live(score))
+                bar.update(row, _live(score))
                 if time.monotonic() - saved > SAVE_SECONDS:
                     keep()
                     saved = time.monotonic()
         except BrokenPipeError:  # the reader has left: so do we, without a word
             broken = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        speed = bar.speed(done)
+        row = source.rows - source.inserted
+        speed = bar.speed(row)
     keep()
     rows.reports.close(source)
     if not broken:
         close_stream(
-            console, command, setup, score, path.parent, rows=done, new=done - began,
+            console, command, setup, score, path.parent, rows=row, new=row - first,
             left_out=source.skipped, speed=speed, targets=source.targets,
         )  # fmt: skip
-        state = f"{'Stopped; the' if stop.requested else 'The'} state after row {done:,}"
+        state = f"{'Stopped; the' if stop.requested else 'The'} state after row {row:,}"
         again = "To go on: the same command with --resume"
         console.print(f"{state} is in {path}. {again}", soft_wrap=True)
 

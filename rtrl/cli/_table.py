@@ -27,7 +27,9 @@ def reading(options: dict[str, Any]) -> dict[str, Any]:
             found[name] = [column.strip() for column in found[name].split(",")]
     if found["kinds"]:
         found["kinds"] = dict(map(_kind, found["kinds"]))
-    return {name: value for name, value in found.items() if value not in (None, False, [])}
+    if not found["elapsed"]:
+        found["elapsed"] = None
+    return {name: value for name, value in found.items() if value is not None and value != []}
 
 
 def _kind(pair: str) -> tuple[str, str]:

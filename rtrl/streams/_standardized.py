@@ -49,8 +49,8 @@ class Standardized(eqx.Module):
 
     Args:
         learner: the learner inside.
-        inputs: whether to standardise inputs, or a boolean for each: indicators of rare events and
-            others that have a scale already are best left as they are (`rtrl.tables.Table.scaled`).
+        inputs: whether to standardise inputs, or a boolean for each: indicators of rare events are
+            best left as they are (see `rtrl.tables.Table.scaled`).
         targets: whether to standardise targets; ``False`` for classes.
         warmup: timesteps before learning begins.
         freeze: timesteps after which the moments stay as they are; ``None`` for never.
@@ -77,8 +77,7 @@ class Standardized(eqx.Module):
         require(isinstance(learner, OnlineLearner), "learner", "an OnlineLearner", learner)
         if not isinstance(inputs, bool):
             each = np.asarray(inputs)
-            ok = each.ndim == 1 and each.dtype == bool
-            require(ok, "inputs", "a boolean, or one for each input", inputs)
+            require(each.ndim == 1 and each.dtype == bool, "inputs", "a boolean, or one for each", inputs)
             inputs = tuple(each.tolist())
         require(isinstance(targets, bool), "targets", "a boolean", targets)
         require_integer(warmup, "warmup", 0, "(timesteps)")
@@ -107,7 +106,7 @@ class Standardized(eqx.Module):
         )
         state = self.learner.init(model, batch_size, key=key)
         if isinstance(self.inputs, tuple):
-            require(len(self.inputs) == size, "inputs", f"{size} booleans", len(self.inputs))
+            require(len(self.inputs) == size, "inputs", f"{size} booleans", self.inputs)
         inputs = Moments.empty((size,)) if self.inputs and size is not None else None
         targets = None
         if self.targets:
@@ -240,8 +239,7 @@ class Standardized(eqx.Module):
             x = _numbers(x, "x")
             check_xs(state.model, x, batch_size_of(state), time=False)  # type: ignore[arg-type]
             inputs = inputs.update(x) if moving else inputs
-            scaled = inputs.standardise(x)
-            x = scaled if self.inputs is True else np.where(np.array(self.inputs), scaled, x)
+            x = np.where(self.inputs, inputs.standardise(x), x)
         restore = lambda prediction: prediction  # noqa: E731
         if targets is not None:
             before = targets  # a prediction knows the targets revealed before it

@@ -7,7 +7,7 @@ import numpy as np
 
 LEARNED = 50  # intervals that tell what is usual
 LONG = 1.5  # times the longest usual one is a gap
-FILLED = 1000  # rows put into a gap at most
+FILLED = 200  # rows put into a gap at most: a live row waits for them
 
 DAY = 86400.0
 WEEK = 7 * DAY
@@ -44,9 +44,11 @@ class Clock:
         self._wraps = wraps
         self._back = math.nan  # the time of the row before, if that was an earlier one
         self._seen: list[float] = []
+        self._untimed = 0  # rows without a time since the last one
 
     def __call__(self, time: float) -> Tick:
         if math.isnan(time):
+            self._untimed += 1
             return Tick(math.nan)
         elapsed, remark, missing = time - self.last, "", 0
         if self._wraps and -DAY < elapsed < -DAY / 2:
@@ -65,10 +67,10 @@ class Clock:
                 self._seen.append(elapsed)
                 if len(self._seen) == LEARNED:
                     self._settle()
-        elif elapsed > LONG * self.longest:
-            missing = max(round(elapsed / self.usual) - 1, 1)
+        elif elapsed - self._untimed * self.usual > LONG * self.longest:
+            missing = max(round(elapsed / self.usual) - 1 - self._untimed, 1)
             remark = f"a gap: {describe(elapsed)} since the row before, usual are {describe(self.usual)}"
-        self.last = time
+        self.last, self._untimed = time, 0
         return Tick(elapsed, missing, remark)
 
     def _settle(self) -> None:
@@ -77,11 +79,12 @@ class Clock:
 
     def memory(self) -> dict[str, Any]:
         kept = {name: repr(getattr(self, name)) for name in ("last", "usual", "longest", "_back")}
-        return {**kept, "_seen": list(map(repr, self._seen))}
+        return {**kept, "_untimed": self._untimed, "_seen": list(map(repr, self._seen))}
 
     def recall(self, kept: dict[str, Any]) -> None:
         for name in ("last", "usual", "longest", "_back"):
             setattr(self, name, float(kept[name]))
+        self._untimed = kept["_untimed"]
         self._seen = list(map(float, kept["_seen"]))
 
 

@@ -118,9 +118,10 @@ def _consistent(texts: list[str], separator: str | None) -> tuple[str | None, in
             found.append((candidate, start, common))
     if whole := [f for f in found if f[1] == 0]:
         return whole[0][:2]
-    alone = sum(_numbers.is_number(t.strip()) or is_time(t.strip()) for t in texts)
+    bare = [text.strip().strip('"') for text in texts]
+    alone = sum(_numbers.is_number(text) or is_time(text) for text in bare)
     if separator is None and alone >= 0.9 * (len(texts) - 1):
-        return ("\t" if found else None), 0  # a single column, of numbers as 1,5
+        return ("\t" if any("," in text for text in bare) else None), 0  # one column, as 1,5
     if not found:
         return None, 0
     best = max(found, key=lambda f: f[2])

@@ -126,7 +126,9 @@ class Encoder:
         if self._moment is None:
             return None
         time = self._moment(fields)
-        tick = Tick(NAN, 0, self._no_time(fields)) if time is None else self._tick(time)
+        tick = self._tick(NAN if time is None else time)
+        if time is None:
+            tick = tick._replace(remark=self._no_time(fields))
         if self._periods or self.plan.elapsed:
             more = calendar(NAN if time is None else time, self._periods)
             if self.plan.elapsed:

@@ -2,6 +2,7 @@
 
 import codecs
 import importlib
+import re
 
 from rtrl.validate import require
 
@@ -67,9 +68,12 @@ def find_encoding(data: bytes) -> str:
     """The encoding of bytes that are not UTF-8: Western, unless a detector is sure of another.
 
     A few accented letters do not tell Western from Eastern European encodings, and detectors guess
-    among them wildly; so charset-normalizer, if it is there, is asked for the scripts that it knows
-    apart (Cyrillic, Greek, Chinese, Japanese, Korean, ...).
+    among them wildly. So charset-normalizer, if it is there, is asked only where whole words are
+    beyond ASCII, as those of other scripts are (Cyrillic, Greek, Chinese, Japanese, Korean, ...).
     """
+    beyond = sum(byte > 127 for byte in data)
+    if 2 * sum(map(len, _WORDS.findall(data))) < beyond:
+        return _western(data)
     try:
         library = importlib.import_module("charset_normalizer")
     except ImportError:
@@ -80,6 +84,7 @@ def find_encoding(data: bytes) -> str:
     return best.encoding
 
 
+_WORDS = re.compile(rb"[\x80-\xff]{3,}")
 SCRIPTS = {
     "Cyrillic", "Greek and Coptic", "Hebrew", "Arabic", "Thai", "Hangul Syllables", "Hiragana",
     "Katakana", "CJK Unified Ideographs",

@@ -6,9 +6,9 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from rtrl.tables import _cells
-from rtrl.tables._clock import cycles, describe, pace
+from rtrl.tables._clock import DAY, cycles, describe, pace
 from rtrl.tables._column import Column, as_columns
-from rtrl.tables._decide import decide
+from rtrl.tables._decide import ENOUGH, decide
 from rtrl.tables._head import Head, samples_of
 from rtrl.tables._roles import Name, find_column, find_columns, find_kinds, give_roles
 from rtrl.validate import require
@@ -49,7 +49,7 @@ class Asked(NamedTuple):
     drop: Sequence[Name]
     kinds: Mapping[Name, str]
     time: Name | None
-    calendar: bool
+    calendar: bool | None
     elapsed: bool
     decimal: str | None
     gaps: frozenset[str]
@@ -83,7 +83,7 @@ def make_plan(head: Head, asked: Asked, separator: str) -> Plan:
     left = f"of {shown}, at least one besides the time" + " and the target" * (asked.horizon == 0)
     require(bool(chosen), "features", left, "none")
     intervals = _intervals(head, columns, times, asked.gaps)
-    found = cycles(intervals) if asked.calendar else []
+    found = cycles(intervals) if _wants_calendar(asked, intervals) else []
     require(
         bool(times) or not (asked.calendar or asked.elapsed),
         "calendar" if asked.calendar else "elapsed", "a column of times", "none",
@@ -111,6 +111,13 @@ def _intervals(
     rows = [r.fields for r in head.rows if r.fields and len(r.fields) == head.count]
     moments = [t for t in map(read, rows) if t is not None and t == t]
     return [b - a for a, b in pairwise(moments) if b > a]
+
+
+def _wants_calendar(asked: Asked, intervals: list[float]) -> bool:
+    """Where rows are a day or more apart, the calendar is learned from unasked."""
+    if asked.calendar is not None or len(intervals) < ENOUGH:
+        return bool(asked.calendar)
+    return pace(intervals)[0] >= 0.9 * DAY
 
 
 def _pace(column: Column, intervals: list[float]) -> str:

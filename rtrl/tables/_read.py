@@ -25,9 +25,10 @@ def read(
     kinds: Mapping[Name, str] | None = None,
     header: bool | None = None,
     time: Name | None = None,
-    calendar: bool = False,
+    calendar: bool | None = None,
     elapsed: bool = False,
-    gaps: str = "hold",
+    gaps: str = "fill",
+    hold: bool = True,
     separator: str | None = None,
     decimal: str | None = None,
     missing: Sequence[str] = (),
@@ -66,15 +67,21 @@ def read(
         time: the column of times, no feature. By default the first that holds dates or times, or
             else the first one that is called time, timestamp, date or datetime.
         calendar: whether the hour, the weekday and the day of the year are learned from, as sines
-            and cosines, as far as they vary from row to row.
+            and cosines, as far as they vary from row to row. By default where rows are a day or
+            more apart: there it made forecasts of real series better, and worse where they are an
+            hour apart (bench/table_times.py).
         elapsed: whether the logarithm of (1 + the time since the row before) is learned from.
-        gaps: what a gap in the times does that is longer than usual (see `Clock`): "hold" the
-            memory as it was, "fill" the gap with rows that hold the last values and have no target,
-            so that the memory decays as it would have, or "reset" it.
+        gaps: what a gap in the times does that is longer than usual (see `Clock`): "fill" it with
+            rows that have the last values and no target, so that the memory decays as it would
+            have, and no target is learned across the gap; "hold" the memory as it was, as if
+            nothing were missing; or "reset" it. On real series with gaps made into them "fill" was
+            best (bench/table_times.py).
+        hold: whether a missing value of x is the last one known of its column, rather than NaN, by
+            which a learner would leave out the whole row. Missing targets are NaN all the same.
         separator: by default a tab, ; | , or spaces, whatever divides the first lines alike.
         decimal: the decimal mark, "." or ",". By default decided column by column.
         missing: more ways to say that a value is missing, such as "-999". An empty field, NA, N/A,
-            nan, null, none, ? . and - always do. Such values are NaN.
+            nan, null, none, ? . and - always do.
         encoding: by default by byte order mark, UTF-8, or what the bytes make likely.
         on_problem: called for every row that is left out, or is odd, at once.
         decided: `Table.decisions` of an earlier run, instead of deciding anew.
@@ -127,7 +134,7 @@ def read(
     except BaseException:
         opened.text.close()
         raise
-    return Table(plan, horizon, opened, pending, gaps, on_problem)
+    return Table(plan, horizon, opened, pending, gaps, hold, on_problem)
 
 
 def _require_rows(plan: Plan, head: Head) -> None:

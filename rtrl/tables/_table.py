@@ -24,7 +24,8 @@ class Row(NamedTuple):
     """What a table gives for a row, and all that a learner's ``stream`` takes of it.
 
     Attributes:
-        x: (in_size,) float64 in the data's own units, NaN where a value is missing.
+        x: (in_size,) float64 in the data's own units. A value that is missing is the last one known
+            of its column, NaN before there is one (and always with ``hold=False``).
         y: (out_size,), the target of the x that came ``horizon`` rows earlier, NaN where it is
             missing; None while there is no such x.
         weight: 1.
@@ -69,6 +70,7 @@ class Table:
         opened: Opened,
         pending: list[Record],
         gaps: str,
+        hold: bool,
         on_problem: Callable[[Problem], None] | None,
     ):
         self._encode = Encoder(plan)
@@ -86,6 +88,7 @@ class Table:
         self.elapsed = float("nan")
         self.problems: list[Problem] = []
         self._gaps = gaps
+        self._hold = hold
         self._on_problem = on_problem
         self._text = opened.text
         self._held: np.ndarray | None = None
@@ -146,13 +149,16 @@ class Table:
             if tick.remark:
                 self._report(Problem(self.line, tick.remark, shortened(text.strip()), True))
             reset = tick.missing > 0 and self._gaps == "reset"
-            if self._gaps == "fill":
-                if tick.missing and self._held is not None:
-                    self._waiting.extend(self._fill(tick.missing, self._held))
-                self._hold(x)
-                if self._waiting:
-                    self._waiting.append(Row(x, y))
-                    return self._pass(self._waiting.popleft())
+            if self._gaps == "fill" and tick.missing and self._held is not None:
+                self._waiting.extend(self._fill(tick.missing, self._held))
+        total = sum(values)
+        if total != total:
+            x = self._known(x)
+        else:
+            self._held = x
+        if self._waiting:
+            self._waiting.append(Row(x, y))
+            return self._pass(self._waiting.popleft())
         self.rows += 1
         return Row(x, y if self.rows > self.horizon else None, 1.0, reset)
 
@@ -163,9 +169,11 @@ class Table:
         self.rows += 1
         return row if self.rows > self.horizon else row._replace(y=None)
 
-    def _hold(self, x: np.ndarray) -> None:
-        known = np.isfinite(x)
-        self._held = x if self._held is None or known.all() else np.where(known, x, self._held)
+    def _known(self, x: np.ndarray) -> np.ndarray:
+        """A row with the last known values in place of those that are missing, if so wished."""
+        held = x if self._held is None else np.where(np.isfinite(x), x, self._held)
+        self._held = held
+        return held if self._hold else x
 
     def _fill(self, missing: int, held: np.ndarray) -> Iterator[Row]:
         """Rows that pass the time of a gap: the last known values, and no target."""
@@ -204,14 +212,21 @@ class Table:
 
     def memory(self) -> dict[str, Any]:
         """What has come of the rows so far, for JSON; `recall` takes it back."""
-        held = None if self._held is None else [repr(v) for v in self._held.tolist()]
-        return {"rows": self.rows, "held": held, "encoder": self._encode.memory()}
+        return {
+            "rows": self.rows,
+            "inserted": self.inserted,
+            "held": None if self._held is None else _texts(self._held),
+            "waiting": [[_texts(row.x), _texts(row.y)] for row in self._waiting],
+            "encoder": self._encode.memory(),
+        }
 
     def recall(self, memory: dict[str, Any]) -> None:
         """Go on where another table stopped, whose rows are not read again."""
         self._encode.recall(memory["encoder"])
-        self.rows = memory["rows"]
+        self.rows, self.inserted = memory["rows"], memory["inserted"]
         self._held = None if memory["held"] is None else np.array(memory["held"], float)
+        waiting = (np.array(part, float) for row in memory["waiting"] for part in row)
+        self._waiting.extend(Row(x, y) for x, y in zip(waiting, waiting, strict=True))
 
     def others(self) -> dict[str, dict[str, int]]:
         """Values of classes that were not known, by column, with how often they came."""
@@ -243,3 +258,7 @@ class Table:
             self.problems.append(problem)
         if self._on_problem is not None:
             self._on_problem(problem)
+
+
+def _texts(values: np.ndarray) -> list[str]:
+    return list(map(repr, values.tolist()))

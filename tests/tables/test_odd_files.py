@@ -13,7 +13,7 @@ def test_what_is_in_the_file_is_what_is_read(name, tmp_path):
     odd = ODD[name]
     path = tmp_path / "odd"
     path.write_bytes(odd.content)
-    with tables.read(path, odd.target, **odd.options) as table:
+    with tables.read(path, odd.target, hold=False, **odd.options) as table:
         rows = list(table)
     assert [c.kind for c in table.columns] == [KINDS[letter] for letter in odd.kinds]
     assert tuple(p.line for p in table.problems if not p.kept) == odd.bad
