@@ -7,7 +7,8 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core test-full bench bench-quick verify-gpu-kernels docs lint format clean
+.PHONY: help setup demo test test-core test-full bench bench-quick verify-gpu-kernels verify-device \
+	docs lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +56,12 @@ $(GPU_VENV)/.stamp: pyproject.toml
 
 verify-gpu-kernels: $(GPU_VENV)/.stamp  ## compile the GPU kernel, without a GPU, for three generations
 	@$(GPU_VENV)/bin/python tests/kernels/verify_gpu_kernels.py --output $(GPU_OUTPUT)
+
+# Compilers and emulators come from Debian: apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi
+# qemu-system-arm qemu-user-static gcc-riscv64-linux-gnu libc6-dev-riscv64-cross
+# gcc-s390x-linux-gnu libc6-dev-s390x-cross clang
+verify-device: setup  ## run exported C on emulated machines (ARM, RISC-V, big-endian)
+	@$(BIN)/python tests/device/verify_device.py
 
 bench: setup  ## time and memory against BPTT and other libraries, on two quiet cores (20 minutes)
 	@$(BIN)/python bench/floor.py

@@ -125,15 +125,13 @@ def _standardized(name: str, learner: Standardized, advance: str) -> str:
     items = "scale.items"
     moving = "1" if learner.freeze is None else f"{items} < {learner.freeze}"
     moves = f"    const int moving = {moving};\n" if learner.freeze is not None else ""
-    when = "if (moving) {\n            " if learner.freeze is not None else ""
-    end = "\n        }" if learner.freeze is not None else ""
     before, after, out = "", "", ""
     x, y = "x", "y"
     if learner.inputs:
         x = "scaled"
         before += f"""
     for (int i = 0; i < {n}_INPUTS; i++) {{
-        {when}take(&{_m("inputs_count")}, &{_m("inputs_mean")}, &{_m("inputs_m2")}, (double)x[i]);{end}
+        {_take("inputs", "x", learner)}
         scaled[i] = (float)(((double)x[i] - {_m("inputs_mean")})
             / deviation({_m("inputs_count")}, {_m("inputs_mean")}, {_m("inputs_m2")}));
     }}"""
@@ -144,7 +142,7 @@ def _standardized(name: str, learner: Standardized, advance: str) -> str:
         middle[i] = {_m("targets_mean")};
         width[i] = deviation({_m("targets_count")}, {_m("targets_mean")}, {_m("targets_m2")});
         if (y) {{
-            {when}take(&{_m("targets_count")}, &{_m("targets_mean")}, &{_m("targets_m2")}, (double)y[i]);{end}
+            {_take("targets", "y", learner)}
             wanted[i] = (float)(((double)y[i] - {_m("targets_mean")})
                 / deviation({_m("targets_count")}, {_m("targets_mean")}, {_m("targets_m2")}));
         }}
@@ -156,16 +154,21 @@ def _standardized(name: str, learner: Standardized, advance: str) -> str:
         out = f"""
     for (int i = 0; i < {n}_PREDICTIONS; i++) {{
         prediction[i] = (float)((double)prediction[i]
-            * deviation({_m("targets_count")}, {_m("targets_mean")}, {_m("targets_m2")}) + {_m("targets_mean")});
+            * deviation({_m("targets_count")}, {_m("targets_mean")}, {_m("targets_m2")})
+            + {_m("targets_mean")});
     }}"""
     scaled = f"    float scaled[{n}_INPUTS];\n" if learner.inputs else ""
-    targets = f"    float wanted[{n}_TARGETS];\n    double middle[{n}_TARGETS], width[{n}_TARGETS];\n" if learner.targets else ""
+    targets = (
+        f"    float wanted[{n}_TARGETS];\n    double middle[{n}_TARGETS], width[{n}_TARGETS];\n"
+        if learner.targets
+        else ""
+    )
     look = ""
     if learner.inputs:
         look = f"""
     for (int i = 0; i < {n}_INPUTS; i++) {{
         double count = {_m("inputs_count")}, mean = {_m("inputs_mean")}, m2 = {_m("inputs_m2")};
-        {when}take(&count, &mean, &m2, (double)x[i]);{end}
+        {_when(learner)}take(&count, &mean, &m2, (double)x[i]);
         scaled[i] = (float)(((double)x[i] - mean) / deviation(count, mean, m2));
     }}"""
     return f"""
@@ -190,6 +193,16 @@ void {name}_predict(const float *x, float *prediction)
     predict_now({x}, prediction);{out}
 }}
 """
+
+
+def _when(learner: Standardized) -> str:
+    return "" if learner.freeze is None else "if (moving) "
+
+
+def _take(what: str, value: str, learner: Standardized) -> str:
+    """Move the moments, unless they are frozen."""
+    moments = ", ".join(f"&{_m(f'{what}_{part}')}" for part in ("count", "mean", "m2"))
+    return f"{_when(learner)}take({moments}, (double){value}[i]);"
 
 
 def _m(name: str) -> str:

@@ -1,27 +1,40 @@
 """Groups of statements as loops in C."""
 
-from collections import Counter
+import re
 from collections.abc import Callable
-from typing import Any
 
 from rtrl.device._expressions import C_TYPES, LETTERS, Printer
 from rtrl.device._functions import AND, OR, function
-from rtrl.device._graph import Node
 from rtrl.device._memory import Memory
 from rtrl.device._names import Names
+from rtrl.device._node import Node
 from rtrl.device._order import Group
 from rtrl.device._reads import INNER, Affine, Index, operand_index
+from rtrl.device._rounds import alike, extents, merged, merged_inner, repeated
 from rtrl.device._statements import Output, Program, Statement
 
-_BEGIN = {"sum": "0.0f", "prod": "1.0f", "max": "-INFINITY", "min": "INFINITY", "and": "1", "or": "0"}
+_BEGIN = {
+    "sum": "0.0f",
+    "prod": "1.0f",
+    "max": "-INFINITY",
+    "min": "INFINITY",
+    "and": "1",
+    "or": "0",
+}
 _JOIN = {"max": ("maximum", "max"), "min": ("minimum", "min")}
 
 
 class Blocks:
     """Writes the body of a function."""
 
-    def __init__(self, program: Program, memory: Memory, names: Names, inputs: dict[Node, tuple[str, bool]],
-                 comment: Callable[[Group], str]):  # fmt: skip
+    def __init__(
+        self,
+        program: Program,
+        memory: Memory,
+        names: Names,
+        inputs: dict[Node, tuple[str, bool]],
+        comment: Callable[[Group], str],
+    ):
         self.program = program
         self.memory = memory
         self.names = names
@@ -95,26 +108,26 @@ class Blocks:
         if group.spread:
             self._spread(group)
             return
-        merged = _merged(group)
-        extents = _extents(group.shape, merged)
+        run = merged(group)
+        lengths = extents(group.shape, run)
         n = len(group.shape)
         for i in range(n):
-            if i not in merged:
-                self._loop(LETTERS[i], extents[i])
-        self._body(group, n, merged)
+            if i not in run:
+                self._loop(LETTERS[i], lengths[i])
+        self._body(group, n, run)
         for i in range(n):
-            if i not in merged:
+            if i not in run:
                 self._close()
 
-    def _body(self, group: Group, n: int, merged: frozenset[int]) -> None:
-        printer = self._printer(n, merged)
-        again = _repeated([s for s in group.items if not s.inner], self._name)
+    def _body(self, group: Group, n: int, run: frozenset[int]) -> None:
+        printer = self._printer(n, run)
+        again = repeated([s for s in group.items if not s.inner], self._name)
         i = 0
         while i < len(group.items):
             s = group.items[i]
             if s.inner:
                 together = [s]
-                while i + 1 < len(group.items) and _alike(group.items[i + 1], together):
+                while i + 1 < len(group.items) and alike(group.items[i + 1], together):
                     i += 1
                     together.append(group.items[i])
                 self._sums(together, n)
@@ -190,19 +203,19 @@ class Blocks:
             kind = "" if outside else C_TYPES[s.node.dtype] + " "
             self._line(f"{kind}{name} = {begin};")
             totals.append((s, name, target, how))
-        merged = _merged_inner(together)
-        extents = _extents(together[0].inner, merged)
+        run = merged_inner(together)
+        lengths = extents(together[0].inner, run)
         r = len(together[0].inner)
         for i in range(r):
-            if i not in merged:
-                self._loop(LETTERS[n + i], extents[i])
-        printer = self._printer(n, frozenset(INNER + i for i in merged))
-        again = _repeated(together, self._name)
+            if i not in run:
+                self._loop(LETTERS[n + i], lengths[i])
+        printer = self._printer(n, frozenset(INNER + i for i in run))
+        again = repeated(together, self._name)
         for s, name, _, how in totals:
             self._keep(s, printer, again)
             self._line(self._join(how, name, printer.text(s.value, s.index)))
         for i in range(r):
-            if i not in merged:
+            if i not in run:
                 self._close()
         for _, name, target, _ in totals:
             if target is not None:
@@ -211,7 +224,11 @@ class Blocks:
     def _join(self, how: str, name: str, value: tuple[str, int]) -> str:
         text, binds = value
         if how == "sum":
-            return _assignment(name, f"{name} + {text}") if text.startswith("-") else f"{name} += {text};"
+            return (
+                _assignment(name, f"{name} + {text}")
+                if text.startswith("-")
+                else f"{name} += {text};"
+            )
         if how == "prod":
             return f"{name} *= {text};"
         if how in _JOIN:
@@ -241,7 +258,7 @@ class Blocks:
         for i in range(n):
             self._loop(LETTERS[i], group.shape[i])
         printer = self._printer(n)
-        again = _repeated(group.items, self._name)
+        again = repeated(group.items, self._name)
         for s in group.items:
             self._keep(s, printer, again)
             target = printer.element(self._where(s)[0], s.where)
@@ -261,85 +278,16 @@ def _assignment(target: str, value: str) -> str:
     """``a += b`` for ``a = a + b``."""
     for sign in "+-":
         begin = f"{target} {sign} "
-        rest = value[len(begin):]
-        if value.startswith(begin) and not any(f" {op} " in rest for op in ("+", "-", "?", "<", ">", "&&", "||", "==", "!=", "<=", ">=")):  # fmt: skip
-            return f"{target} {sign}= {rest};"
+        if value.startswith(begin) and _one_term(value[len(begin) :]):
+            return f"{target} {sign}= {value[len(begin) :]};"
     return f"{target} = {value};"
 
 
-def _alike(s: Statement, together: list[Statement]) -> bool:
-    made = {m.target for m in together}
-    return s.inner == together[0].inner and not any(r.node in made for r in s.reads)
-
-
-def _repeated(items: list[Statement], name: Callable[[Node], Any]) -> set[tuple[Node, Index]]:
-    """Parts of expressions that are worth a name, as they come up more than once."""
-    seen: Counter = Counter()
-
-    def visit(node: Node, index: Index, first: bool = False) -> None:
-        if node.op not in ("map", "view") or (not first and name(node) is not None):
-            return
-        if node.op == "map" and not first:
-            seen[node, index] += 1
-            if seen[node, index] > 1:
-                return
-        for operand in node.operands:
-            visit(operand, operand_index(node, operand, index))
-
-    for s in items:
-        visit(s.value, s.index, s.first)
-    return {key for key, times in seen.items() if times > 1}
-
-
-def _merged(group: Group) -> frozenset[int]:
-    """Axes that need no loop of their own, as memory runs through them in one go."""
-    if any(s.inner for s in group.items):
-        return frozenset()
-    places = [s.where for s in group.items]
-    for s in group.items:
-        places += [r.where or Affine(0, ((i, 3 + i) for i in range(9))) for r in s.reads]  # type: ignore[arg-type]
-        if _counts(s.value):
-            return frozenset()
-    return _run_through(group.shape, places, 0)
-
-
-def _merged_inner(items: list[Statement]) -> frozenset[int]:
-    places = [r.where for s in items for r in s.reads]
-    if any(p is None for p in places) or any(_counts(s.value) for s in items):
-        return frozenset()
-    return _run_through(items[0].inner, places, INNER)  # type: ignore[arg-type]
-
-
-def _run_through(shape: tuple[int, ...], places: list[Affine], base: int) -> frozenset[int]:
-    merged = set()
-    for i in range(len(shape) - 1):
-        if all(p.factor(base + i) == shape[i + 1] * p.factor(base + i + 1) for p in places):
-            merged.add(i)
-    return frozenset(merged)
-
-
-def _extents(shape: tuple[int, ...], merged: frozenset[int]) -> list[int]:
-    extents, run = [], 1
-    for i, n in enumerate(shape):
-        run *= n
-        extents.append(run)
-        if i not in merged:
-            run = 1
-    return extents
-
-
-def _counts(node: Node) -> bool:
-    """Whether an expression uses the numbers of the loop themselves."""
-    waiting, seen = [node], set()
-    while waiting:
-        n = waiting.pop()
-        if n in seen:
-            continue
-        seen.add(n)
-        if n.op in ("iota", "take"):
-            return True
-        if n.op in ("map", "view"):
-            waiting += n.operands
-    return False
-
-
+def _one_term(text: str) -> bool:
+    """Whether an expression is a product or less, outside of its parentheses."""
+    depth, outside = 0, ""
+    for letter in text:
+        depth -= letter == ")"
+        outside += letter if depth == 0 else ""
+        depth += letter == "("
+    return not re.search(r" (?:[-+?<>|&]|[<>=!]=|&&|\|\|) ", outside)

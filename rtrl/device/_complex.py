@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from rtrl.device._graph import Graph, Node
+from rtrl.device._graph import Graph
+from rtrl.device._node import Node
 
 
 class Pair(NamedTuple):
@@ -65,9 +66,7 @@ def _tanh(g: Graph, a: Pair) -> Pair:
 
 def _each(name: str) -> Callable[..., Pair]:
     def rule(g: Graph, *operands: Pair) -> Pair:
-        return Pair(
-            g.map(name, *(o.re for o in operands)), g.map(name, *(o.im for o in operands))
-        )
+        return Pair(g.map(name, *(o.re for o in operands)), g.map(name, *(o.im for o in operands)))
 
     return rule
 

@@ -14,9 +14,7 @@ from rtrl.streams import Standardized
 from rtrl.validate import require
 
 
-def export(
-    learner: Any, state: Any, folder: str | os.PathLike[str], name: str = "learner"
-) -> None:
+def export(learner: Any, state: Any, folder: str | os.PathLike[str], name: str = "learner") -> None:
     """Write a learner as C99: predict and learn, one timestep after the other, without Python.
 
     The folder gets ``name.h`` (the interface, to read first), ``name.c``, ``main.c`` (rows on
@@ -47,7 +45,7 @@ def export(
     files = {
         f"{name}.h": _files.header(name, c),
         f"{name}.c": c.text,
-        "main.c": _files.main(name),
+        "main.c": _files.main(name, c),
         "Makefile": _files.makefile(name),
         f"{name}.ino": _files.sketch(name),
         "README.md": _files.readme(name, c, about),

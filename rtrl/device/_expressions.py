@@ -18,7 +18,7 @@ from rtrl.device._functions import (
     UNARY,
     function,
 )
-from rtrl.device._graph import Node
+from rtrl.device._node import Node
 from rtrl.device._reads import INNER, Affine, Index, at, operand_index, place
 
 C_TYPES = {"float": "float", "int": "int", "uint": "unsigned", "bool": "int"}

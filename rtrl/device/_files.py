@@ -10,7 +10,8 @@ def header(name: str, c: Source) -> str:
     delay, late = "", ""
     if c.delay:
         delay = f"#define {n}_DELAY {c.delay} /* steps between an input and its target */\n"
-        late = f" of the input that came {n}_DELAY steps ago (those of the first\n              {n}_DELAY steps are looked at by nobody)"
+        late = f""" of the input that came {n}_DELAY steps ago (those of the first
+               {n}_DELAY steps are looked at by nobody)"""
     return f"""\
 /* {name}: a recurrent network that predicts and learns, one timestep after the other.
 
@@ -92,7 +93,7 @@ int {name}_recall(const struct {name}_memory *memory);
 """
 
 
-def main(name: str) -> str:
+def main(name: str, c: Source) -> str:
     n = name.upper()
     return f"""\
 /* Predict and learn rows of numbers: inputs, then targets, separated by commas, a row a line.
@@ -122,7 +123,7 @@ static float number(const char **text)
 
 int main(void)
 {{
-    static char line[{max(4096, 0)}];
+    static char line[{max(4096, 32 * (c.sizes.x + c.sizes.y))}];
     float x[{n}_INPUTS], y[{n}_TARGETS], prediction[{n}_PREDICTIONS];
 
     {name}_init();
@@ -130,7 +131,8 @@ int main(void)
         const char *text = line;
         int known = 0;
         if (line[strcspn(line, "\\r\\n")] == '\\0' && !feof(stdin)) {{
-            fprintf(stderr, "{name}: a line is longer than %u bytes\\n", (unsigned)sizeof line - 2u);
+            fprintf(stderr, "{name}: a line is longer than %u bytes\\n",
+                    (unsigned)sizeof line - 2u);
             return 2;
         }}
         line[strcspn(line, "\\r\\n")] = '\\0';
@@ -211,6 +213,12 @@ void loop() {{
 
 def readme(name: str, c: Source, about: str) -> str:
     n = name.upper()
+    late = (
+        f""" The targets are those of the inputs {c.delay} row{"s" * (c.delay > 1)} before: a
+prediction is of what will be known {c.delay} row{"s" * (c.delay > 1)} later."""
+        if c.delay
+        else ""
+    )
     return f"""\
 # {name}
 
@@ -220,8 +228,8 @@ memory, no allocation, no recursion. It predicts and goes on learning without Py
     make
     ./{name} < rows.csv > predictions.csv
 
-A row holds {c.sizes.x} input{"s" * (c.sizes.x > 1)} and {c.sizes.y} target{"s" * (c.sizes.y > 1)}, \
-separated by commas; an empty place is a missing number.
+A row holds the inputs ({c.sizes.x}), then the targets ({c.sizes.y}), separated by commas; an empty
+place is a missing number.{late}
 
 | file | what it is |
 |---|---|
@@ -238,7 +246,7 @@ separated by commas; an empty place is a missing number.
 | a saved state | {c.state_bytes + 36:,} |
 
 A step takes about {c.operations:,} operations on numbers of single precision. For the size of the
-code on your target: `{"arm-none-eabi-gcc"} -mcpu=cortex-m4 -mfloat-abi=hard -mfpu=fpv4-sp-d16 \
+code on your target: `arm-none-eabi-gcc -mcpu=cortex-m4 -mfloat-abi=hard -mfpu=fpv4-sp-d16 \
 -mthumb -Os -ffunction-sections -fdata-sections -c {name}.c` and `arm-none-eabi-size {name}.o`; link
 with `-Wl,--gc-sections`, and what you don't call (`{name}_predict`, `{name}_save`) takes nothing.
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from rtrl.device._blocks import Blocks
 from rtrl.device._expressions import C_TYPES, literal
-from rtrl.device._graph import DTYPES, Node
 from rtrl.device._memory import Memory, allocate
 from rtrl.device._names import Names
+from rtrl.device._node import DTYPES, Node
 from rtrl.device._order import Group, arrange, statements_of
 from rtrl.device._statements import Output
 from rtrl.device._step import Traced
@@ -108,7 +108,8 @@ def _size(node: Node, first: bool, stops: set[Node]) -> int:
 
 def table(name: str, node: Node) -> str:
     values = np.frombuffer(node.what, DTYPES[node.dtype])
-    return f"static const {C_TYPES[node.dtype]} {name}[{values.size}] = {{\n{rows(values, node.dtype)}\n}};\n"
+    head = f"static const {C_TYPES[node.dtype]} {name}[{values.size}]"
+    return f"{head} = {{\n{rows(values, node.dtype)}\n}};\n"
 
 
 def rows(values, kind: str) -> str:

@@ -5,59 +5,14 @@ whose numbers are all the same is a number. Nodes are made by `Graph`, which lea
 changes nothing: ``x + 0``, ``1 * x``, a choice that is already made.
 """
 
-import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from rtrl.device._functions import COMMUTATIVE, PREDICATES, function
-
-DTYPES = {"float": np.float32, "int": np.int32, "uint": np.uint32, "bool": np.bool_}
-
-
-class Axis(NamedTuple):
-    """Where an operand of a view is read along one of its axes: ``offset + stride * i[axis]``."""
-
-    axis: int | None
-    stride: int = 1
-    offset: int = 0
-
-
-class Node:
-    """One array of the program.
-
-    Attributes:
-        op: ``input``, ``const``, ``table``, ``map``, ``view``, ``reduce``, ``flat``, ``concat``,
-            ``iota`` or ``take``.
-        shape: its axes, those longer than 1.
-        dtype: ``float``, ``int``, ``uint`` or ``bool``.
-        operands: the nodes it is made of.
-        what: what `op` needs to know beside them.
-        number: in the order in which nodes were made.
-        origin: where in the source it comes from.
-        part: ``re`` or ``im`` of a complex array.
-    """
-
-    __slots__ = ("op", "shape", "dtype", "operands", "what", "number", "origin", "part")
-
-    def __init__(self, op, shape, dtype, operands, what, number, origin):
-        self.op: str = op
-        self.shape: tuple[int, ...] = shape
-        self.dtype: str = dtype
-        self.operands: tuple[Node, ...] = operands
-        self.what: Any = what
-        self.number: int = number
-        self.origin: Any = origin
-        self.part = ""
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    def __repr__(self) -> str:
-        operands = ", ".join(f"#{o.number}" for o in self.operands)
-        return f"#{self.number} {self.op} {self.what} {self.dtype}{list(self.shape)} ({operands})"
+from rtrl.device._functions import COMMUTATIVE
+from rtrl.device._node import DTYPES, Axis, Node, natural_strides
+from rtrl.device._simplify import dtype_of, simplified
 
 
 class Graph:
@@ -92,7 +47,7 @@ class Graph:
 
     def map(self, name: str, *operands: Node) -> Node:
         """A scalar function of arrays of one shape and of single numbers."""
-        simple = _simplified(self, name, operands)
+        simple = simplified(self, name, operands)
         if simple is not None:
             return simple
         if name in COMMUTATIVE:  # one order for each; 2.0f * x, but x + 2.0f
@@ -100,7 +55,7 @@ class Graph:
             operands = tuple(sorted(operands, key=lambda o: ((o.op == "const") != first, o.number)))
         shape = max((o.shape for o in operands), key=len)
         assert all(o.shape in ((), shape) for o in operands), (name, operands)
-        return self._node("map", shape, _dtype(name, operands), operands, name)
+        return self._node("map", shape, dtype_of(name, operands), operands, name)
 
     def view(self, x: Node, shape: Sequence[int], axes: Sequence[Axis]) -> Node:
         """Read ``x`` at other places: ``axes`` says where, for each of its own axes."""
@@ -219,126 +174,3 @@ class Graph:
             return self.view(x, [x.shape[i] for i in kept], at)
         shape = [n for i, n in enumerate(x.shape) if i != axis]
         return self._node("take", shape, x.dtype, (x, index), axis)
-
-
-def natural_strides(shape: Sequence[int]) -> tuple[int, ...]:
-    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
-
-
-def value_of(node: Node) -> Any:
-    """The number that a constant is."""
-    return DTYPES[node.dtype](node.what[0])
-
-
-def _dtype(name: str, operands: Sequence[Node]) -> str:
-    if name in PREDICATES:
-        return "bool"
-    if name.startswith("to_"):
-        return name.removeprefix("to_")
-    return operands[-1].dtype
-
-
-def _is(node: Node, value: float) -> bool:
-    return node.op == "const" and node.what[0] == value
-
-
-def _simplified(g: Graph, name: str, operands: Sequence[Node]) -> Node | None:
-    """A node that is there already and gives the same, if there is one.
-
-    ``0 * x`` is 0: the zeros of a program are those of its structure (the imaginary part of a real
-    number, the state before the first timestep), not values that happen to be zero.
-    """
-    a = operands[0]
-    fold = function(name, a.dtype).fold
-    if fold is not None and all(o.op == "const" for o in operands):
-        with np.errstate(all="ignore"):
-            return g.const(fold(*(value_of(o) for o in operands)), _dtype(name, operands))
-    if name in ("to_float", "to_int", "to_uint", "to_bool"):
-        return a if a.dtype == name.removeprefix("to_") else None
-    if len(operands) == 1:
-        if name == "neg" and a.op == "map" and a.what == "neg":
-            return a.operands[0]
-        if name == "not" and a.op == "map" and a.what == "not" and a.dtype == "bool":
-            return a.operands[0]
-        if name == "square" and a.op == "map" and a.what in ("abs", "neg"):
-            return g.map("square", a.operands[0])
-        return None
-    b = operands[1]
-    if name == "select":
-        if a.op == "const":
-            return b if a.what[0] else operands[2]
-        if a.op == "map" and a.what == "not":
-            return g.map("select", a.operands[0], operands[2], b)
-        if b is operands[2]:
-            return b
-        for arm, at in ((b, 1), (operands[2], 2)):  # the same choice within the choice
-            if arm.op == "map" and arm.what == "select" and arm.operands[0] is a:
-                return g.map("select", a, *(arm.operands[at] if o is arm else o
-                                            for o in operands[1:]))  # fmt: skip
-        return None
-    if name == "mul":
-        for one, other in ((a, b), (b, a)):
-            if _is(one, 1):
-                return other
-            if _is(one, 0):
-                return one
-            if _is(one, -1):
-                return g.map("neg", other)
-            if one.op == "map" and one.what == "neg" and other.op == "const":
-                return g.map("mul", one.operands[0], g.map("neg", other))
-    if name == "add":
-        for one, other in ((a, b), (b, a)):
-            if _is(one, 0):
-                return other
-            if one.op == "map" and one.what == "neg":
-                return g.map("sub", other, one.operands[0])
-            if one.op == "map" and one.what == "mul" and one.operands[0].op == "const":
-                factor, x = one.operands
-                if factor.dtype == "float" and factor.what[0] < 0 and other.op != "const":
-                    return g.map("sub", other, g.map("mul", g.map("neg", factor), x))
-    if name == "sub":
-        if _is(b, 0):
-            return a
-        if _is(a, 0):
-            return g.map("neg", b)
-        if b.op == "map" and b.what == "neg":
-            return g.map("add", a, b.operands[0])
-    if name == "div" and _is(b, 1):
-        return a
-    if a.dtype == "bool" and name in ("and", "or"):
-        for one, other in ((a, b), (b, a)):
-            if one.op == "const":
-                return other if bool(one.what[0]) == (name == "and") else one
-        if a is b:
-            return a
-    return None
-
-
-def known(node: Node) -> np.ndarray | None:
-    """The numbers of an array that needs no input; ``None`` if it needs one."""
-    if node.op in ("const", "table"):
-        return value_of(node) if node.op == "const" else _numbers(node)
-    if node.op == "iota":
-        return np.arange(node.size, dtype=DTYPES[node.dtype])
-    operands = [known(o) for o in node.operands]
-    if node.op not in ("map", "view", "concat") or any(o is None for o in operands):
-        return None
-    found: list[np.ndarray] = [np.asarray(o) for o in operands]
-    if node.op == "map":
-        fold = function(node.what, node.operands[0].dtype).fold
-        return None if fold is None else np.asarray(fold(*found), DTYPES[node.dtype])
-    if node.op == "concat":
-        whole = node.shape[node.what]
-        sized = [a if a.ndim == len(node.shape) else np.expand_dims(a, node.what) for a in found]
-        joined = np.concatenate(sized, node.what)
-        return joined if joined.shape[node.what] == whole else None
-    grid = np.indices(node.shape)
-    places = tuple(
-        np.full(node.shape, a.offset) if a.axis is None else a.offset + a.stride * grid[a.axis]
-        for a in node.what
-    )
-    return found[0][places] if places else np.broadcast_to(found[0], node.shape)
-
-
-def _numbers(node: Node) -> np.ndarray:
-    return np.frombuffer(node.what, DTYPES[node.dtype]).reshape(node.shape)

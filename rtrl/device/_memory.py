@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from rtrl.device._graph import Node
+from rtrl.device._node import Node
 from rtrl.device._order import Group
 from rtrl.device._statements import Program
 
@@ -84,5 +84,3 @@ def _blocks(groups: list[Group]) -> list[int]:
         same = i > 0 and groups[i - 1].guard == group.guard
         numbers.append(numbers[-1] if same else i)
     return numbers
-
-

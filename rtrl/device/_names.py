@@ -2,11 +2,15 @@
 
 import re
 
-from rtrl.device._graph import Node
 from rtrl.device._layout import C_WORDS
+from rtrl.device._node import Node
 
-_TAKEN = C_WORDS | set("i j k l m n x y weight reset prediction state scratch flags counts j0 j1 jn "
-                        "y0 y1 yn gamma exp log abs main".split())  # fmt: skip
+#: What means something else in the C: loop variables, arguments, memory, functions of `math.h`.
+_TAKEN = C_WORDS | set(
+    "i j k l m n x y weight reset prediction skipped no_target state scale scratch flags counts "
+    "words square logistic maximum minimum sign_of take deviation learn look advance put get "
+    "j0 j1 jn y0 y1 yn gamma lgamma exp log abs main signgam".split()
+)
 
 
 _NAMELESS = ("__call__", "lambda", "listcomp", "genexpr", "dictcomp")

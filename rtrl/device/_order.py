@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rtrl.device._graph import Node
+from rtrl.device._node import Node
 from rtrl.device._reads import Affine
 from rtrl.device._statements import Guard, Output, Program, Statement, statements
 

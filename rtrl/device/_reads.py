@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from rtrl.device._graph import Node, natural_strides
+from rtrl.device._node import Node, natural_strides
 
 #: Loop variables are numbers: those of the axes of a result, then from here on those summed over.
 INNER = 100
@@ -59,7 +59,9 @@ def operand_index(node: Node, operand: Node, index: Index) -> Index:
     """Where an operand of a node that is computed on the way is read."""
     if node.op == "view":
         return tuple(
-            Affine(a.offset) if a.axis is None else Affine(a.offset).plus(index[a.axis].scaled(a.stride))
+            Affine(a.offset)
+            if a.axis is None
+            else Affine(a.offset).plus(index[a.axis].scaled(a.stride))
             for a in node.what
         )
     return index if operand.shape else ()

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from rtrl.device._complex import Pair, Value, pair
-from rtrl.device._graph import Axis, Graph, Node
+from rtrl.device._graph import Graph
+from rtrl.device._node import Axis, Node
 from rtrl.device._shapes import kept, squeezed, whole
 
 

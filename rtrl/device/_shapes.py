@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from jax import lax
 
-from rtrl.device._graph import Axis, Graph, Node, known, natural_strides
+from rtrl.device._graph import Graph
+from rtrl.device._node import Axis, Node, known, natural_strides
 
 Rule = Callable[..., Any]
 
@@ -27,7 +28,7 @@ def whole(g: Graph, x: Node, aval: Any) -> Node:
 
 
 def _reread(g: Graph, eqn: Any, x: Node, where: list[tuple[int | None, int, int]]) -> Node:
-    """A view; ``where`` gives for every axis of the operand (axis of the result, stride, offset)."""
+    """A view; ``where``: for every axis of the operand (axis of the result, stride, offset)."""
     before, after = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
     if x.shape == ():
         return x
@@ -61,7 +62,12 @@ def _transpose(g: Graph, eqn: Any, x: Node) -> Node:
 def _slice(g: Graph, eqn: Any, x: Node) -> Node:
     starts = eqn.params["start_indices"]
     strides = eqn.params["strides"] or [1] * len(starts)
-    return _reread(g, eqn, x, [(i, int(s), int(o)) for i, (s, o) in enumerate(zip(strides, starts))])
+    return _reread(
+        g,
+        eqn,
+        x,
+        [(i, int(s), int(o)) for i, (s, o) in enumerate(zip(strides, starts, strict=True))],
+    )
 
 
 def _reverse(g: Graph, eqn: Any, x: Node) -> Node:
@@ -150,7 +156,7 @@ def _gather(g: Graph, eqn: Any, x: Node, index: Node) -> Node:
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     (axis,) = numbers.start_index_map if len(numbers.start_index_map) == 1 else (None,)
     one = axis is not None and index.shape == () and sizes[axis] == 1
-    others = all(n == m for i, (n, m) in enumerate(zip(sizes, table)) if i != axis)
+    others = all(n == m for i, (n, m) in enumerate(zip(sizes, table, strict=True)) if i != axis)
     if not (one and others):
         raise NotImplementedError("at several places that are known only when the program runs")
     if table[axis] == 1:
@@ -163,7 +169,9 @@ def _affine(g: Graph, x: Node, places: np.ndarray) -> Node:
     offset = int(places.flat[0])
     strides = [int(np.take(places, 1, i).flat[0]) - offset for i in range(places.ndim)]
     grid = np.indices(places.shape)
-    linear = offset + sum((s * i for s, i in zip(strides, grid)), np.zeros(places.shape, int))
+    linear = offset + sum(
+        (s * i for s, i in zip(strides, grid, strict=True)), np.zeros(places.shape, int)
+    )
     if not (linear == places).all():
         raise NotImplementedError("at places without a pattern")
     if natural_strides(places.shape) == tuple(strides) and not offset and places.size == x.size:
@@ -189,8 +197,10 @@ def _scatter(g: Graph, eqn: Any, x: Node, index: Node, update: Node) -> Node:
         update = g.view(update, after, [Axis(i) for i in others])
     here = g.map("eq", g.iota(after, position, "int"), g.map("to_int", index))
     zero = g.const(0, x.dtype)
-    return g.map("add", x, g.map("select", here, update, zero)) if add else g.map(
-        "select", here, update, x
+    return (
+        g.map("add", x, g.map("select", here, update, zero))
+        if add
+        else g.map("select", here, update, x)
     )
 
 

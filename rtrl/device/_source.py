@@ -126,8 +126,8 @@ def _scratch(scratch: dict[str, int]) -> str:
     ]
     if not lines:
         return ""
-    return "\n".join(["/* Values within one timestep; what is never needed at once shares a place. */",
-                      *lines])  # fmt: skip
+    about = "/* Values within one timestep; what is never needed at once shares a place. */"
+    return "\n".join([about, *lines])
 
 
 def _init(name: str, layout: list[Member], values: list[np.ndarray]) -> str:

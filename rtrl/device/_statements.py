@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rtrl.device._graph import Node, natural_strides
+from rtrl.device._node import Node, natural_strides
 from rtrl.device._reads import INNER, Affine, Index, Read, at, outer, place, reads, reads_of
 from rtrl.device._store import choose, live
 

@@ -6,11 +6,13 @@ import jax
 import numpy as np
 
 from rtrl.device._complex import Pair
-from rtrl.device._graph import Graph, Node
+from rtrl.device._graph import Graph
 from rtrl.device._layout import Member, core_of, leaves, members, stored, stream_of
+from rtrl.device._node import Node
+from rtrl.device._refused import accept
 from rtrl.device._shapes import kind_of
 from rtrl.device._statements import Output
-from rtrl.device._walk import accept, walk
+from rtrl.device._walk import walk
 from rtrl.learners import (
     LearnerState,
     OnlineLearner,
@@ -135,13 +137,20 @@ def _predict(learner: OnlineLearner, core: LearnerState, state: Any, x: Any) -> 
     layout, prefix = members(state), core_of(state)[1]
     stream = stream_of(state)
     model = _Arrays(core.model, prefix + ".model", layout)
-    carry, at = (core.carry, prefix) if stream is None else (
-        stream.carry, prefix.removesuffix(".learner"),
+    carry, at = (
+        (core.carry, prefix)
+        if stream is None
+        else (
+            stream.carry,
+            prefix.removesuffix(".learner"),
+        )
     )
     own = _Arrays(carry, at + ".carry", layout)
 
     def predict(arrays, hidden, x):
-        whole = LearnerState(model.whole(arrays), own.whole(hidden), None, None, core.step, core.key)
+        whole = LearnerState(
+            model.whole(arrays), own.whole(hidden), None, None, core.step, core.key
+        )
         return learner.predict(whole, x)[0]
 
     g, nodes, data = _begin([*model.layout, *own.layout], {"x": x})
@@ -172,7 +181,9 @@ def _ahead(core: LearnerState, state: Any, x: Any) -> Traced:
     return Traced({**nodes, **data}, [*outputs, Output("prediction", prediction, None)])
 
 
-def _begin(layout: list[Member], like: dict[str, Any]) -> tuple[Graph, dict[str, Node], dict[str, Node]]:
+def _begin(
+    layout: list[Member], like: dict[str, Any]
+) -> tuple[Graph, dict[str, Node], dict[str, Node]]:
     g = Graph()
     return g, _inputs(g, layout), {name: _given(g, name, a) for name, a in like.items()}
 
@@ -219,5 +230,3 @@ def _planes(values: list[Any], layout: list[Member]) -> list[Node]:
         nodes += [value.re, value.im] if isinstance(value, Pair) else [value]
     assert len(nodes) == len(layout), (len(nodes), len(layout))
     return nodes
-
-

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from rtrl.device._functions import function
-from rtrl.device._graph import Node
+from rtrl.device._node import Node
 
 _ALWAYS = {"reduce", "concat"}
 
