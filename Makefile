@@ -7,7 +7,8 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core test-full bench bench-quick verify-gpu-kernels verify-device lint format clean
+.PHONY: help setup demo test test-core test-full bench bench-quick verify-gpu-kernels verify-device \
+	docs lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +28,8 @@ demo: setup  ## learn a real stream online and compare with other methods
 
 # Most of the time goes into compiling hundreds of small programs, each run once: XLA's costliest
 # passes are left out here, and are in for test-full and for all that users run.
-QUICK := JAX_DISABLE_MOST_OPTIMIZATIONS=1
+QUICK := JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
+	XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 test: setup  ## the fast tests
 	@$(QUICK) $(PYTEST)
@@ -68,6 +70,9 @@ bench: setup  ## time and memory against BPTT and other libraries, on two quiet 
 
 bench-quick: setup  ## the same, small and rough (2 minutes); writes nothing
 	@$(BIN)/python bench/speed.py --quick
+
+docs: setup  ## the API reference, every link checked, into build/docs
+	@$(BIN)/python tests/house/build_docs.py
 
 lint: setup  ## style, formatting and types
 	@$(BIN)/ruff check .

@@ -74,6 +74,9 @@ def diagonal_trace(
 def serves(implementation: Implementation, trace, D, J, xs, deltas) -> bool:
     """Whether `diagonal_trace` would run the kernel for these arguments, not XLA.
 
+    Args:
+        implementation, trace, D, J, xs, deltas: as for `diagonal_trace`.
+
     Raises:
         ValueError: the kernel was asked for by name and can't do this.
     """
@@ -85,6 +88,9 @@ def kernel_pays(K: int) -> bool:
 
     An estimate from bytes and flops, until it has been measured: the table in
     ``kernels/README.md``.
+
+    Args:
+        K: timesteps, at least 1.
     """
     return K <= 16
 

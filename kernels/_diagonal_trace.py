@@ -83,6 +83,7 @@ def _body(trace, D, J, xs, deltas, gradient, new_trace, *, shape: Shape, tile: T
     row_mask = n0 + jnp.arange(tile.N, dtype=np.int32) < shape.N
     column_mask = h0 + jnp.arange(tile.H, dtype=np.int32) < shape.H
     mask = row_mask[:, None] & column_mask[None, :]
+    # One grid axis for problems and parts of the batch: the grid has three axes and no more.
     problem, part = ZERO, pl.program_id(2)
     if trace.shape[0] > 1:
         splits = np.int32(tile.splits)
@@ -96,6 +97,7 @@ def _body(trace, D, J, xs, deltas, gradient, new_trace, *, shape: Shape, tile: T
     def number(ref, k, b, *entry) -> Number:
         """A number of every module of the tile, as a column."""
         start = only(problem, ref.shape[0]), only(k, ref.shape[1]), only(b, ref.shape[2])
+        # Rows beyond N load as zeros, so that what they add to the sums is nothing.
         block = load(ref, (*start, *entry, rows), row_mask, shape.P)
         return tuple(a[:, None] for a in block)
 
@@ -105,6 +107,7 @@ def _body(trace, D, J, xs, deltas, gradient, new_trace, *, shape: Shape, tile: T
             [number(J, k, b, i) for i in ds],
         )
 
+    # A linear cell's D and J are alike for all: they stay in registers for the whole launch.
     steady = D.shape[1:3] == J.shape[1:3] == (1, 1)
     fixed = numbers(ZERO, ZERO) if steady else None  # read once, not every timestep
 
@@ -118,6 +121,7 @@ def _body(trace, D, J, xs, deltas, gradient, new_trace, *, shape: Shape, tile: T
             x = _backend.load(xs, (only(problem, xs.shape[0]), k, b, columns), column_mask)
             x = x[None, :]
             after = []
+            # Unrolled in Python: d is 1 or 2, and registers can't be indexed by a variable.
             for i in range(shape.d):
                 after_i = tuple(g * x for g in gain[i])
                 for j in range(shape.d):
@@ -134,6 +138,7 @@ def _body(trace, D, J, xs, deltas, gradient, new_trace, *, shape: Shape, tile: T
             store(new_trace, (problem, b, i, rows, columns), s_i, mask)
         return total
 
+    # The gradient's tile is summed in registers over all samples and written once, at the end.
     total = tuple(jnp.zeros((tile.N, tile.H), gradient.dtype) for _ in range(shape.P))
     if samples == 1:
         total = sample(ZERO, total)
@@ -171,4 +176,5 @@ def launch(trace, D, J, xs, deltas, *, tile: Tile, interpret: bool) -> tuple[jax
         aliases={0: 1},
         interpret=interpret,
     )(trace, D, J, xs, deltas)
+    # Programs that share a batch each write a sum of their own: no atomics, the same bits twice.
     return (gradients[:, 0] if tile.splits == 1 else gradients.sum(1)), new_trace

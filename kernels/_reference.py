@@ -40,6 +40,7 @@ def xla(trace, D, J, xs, deltas) -> tuple[Array, Array]:
         drive = J[0][..., None] * xs[0][:, None, None, :]
         trace = _apply(D[0][..., None], trace) + drive
         return (deltas[0][..., None] * trace).sum((0, 1)), trace
+    # Over time only: a D or J that is the same for all samples is not copied for each.
     D = jnp.broadcast_to(D, (K, *D.shape[1:]))
     J = jnp.broadcast_to(J, (K, *J.shape[1:]))
 
@@ -52,6 +53,7 @@ def xla(trace, D, J, xs, deltas) -> tuple[Array, Array]:
         P = (P[:, :, :, None] * D_k[:, None]).sum(2)
         return (later, P), ((J_k * error).sum(1), drive)
 
+    # P begins at the chunk's end and grows backwards: no inverse, so D may be zero.
     one = jnp.broadcast_to(jnp.eye(d, dtype=D.dtype)[..., None], (D.shape[1], d, d, N))
     zero = jnp.zeros_like(deltas[0])
     (boundary, P), (within, drive) = jax.lax.scan(back, (zero, one), (D, J, deltas), reverse=True)

@@ -4,12 +4,9 @@ from rtrl.tasks import baselines as baselines
 from rtrl.tasks._adding import adding as adding
 from rtrl.tasks._copying import copying as copying
 from rtrl.tasks._copying import copying_loss as copying_loss
-from rtrl.tasks._csv_columns import Problem as Problem
-from rtrl.tasks._csv_stream import CsvStream as CsvStream
-from rtrl.tasks._csv_stream import csv as csv
-from rtrl.tasks._csv_stream import open_lines as open_lines
 from rtrl.tasks._data import Sequences as Sequences
 from rtrl.tasks._data import Stream as Stream
+from rtrl.tasks._data import check_count as check_count
 from rtrl.tasks._data import endless as endless
 from rtrl.tasks._data import forecast as forecast
 from rtrl.tasks._delayed_match import delayed_match as delayed_match

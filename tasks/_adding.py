@@ -10,12 +10,20 @@ def adding(
 
         y = a_i + a_j,    a_t ~ U(0, 1),    i uniform in the first half, j in the second
 
+    Args:
+        batch_size: sequences side by side; `None` for no batch axis.
+        rng: a seed, or a generator, which the call advances.
+        length: T, timesteps, at least 2.
+
     Shapes, with T = length (at least 2):
         xs: (T, [batch,] 2) float32; channel 0 is a_t, channel 1 is one at i and j, else zero.
         ys: (T, [batch,] 1) float32, the sum at the last timestep, zero before.
         weights: (T, [batch]) float32, 1 at the last timestep, else 0.
 
     Loss: squared error. Floors: always answering 1 has mean squared error 1/6 = 0.167.
+
+    Raises:
+        ValueError: an argument out of its range, named.
 
     Source: Hochreiter and Schmidhuber, "Long short-term memory", 1997, section 5.4, in the form of
     Le, Jaitly and Hinton, arXiv:1504.00941 (fixed length, one mark in each half).

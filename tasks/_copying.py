@@ -24,6 +24,13 @@ def copying(
         xs         pattern    zeros       cue    zeros
         ys         zeros      zeros       zero   the pattern
 
+    Args:
+        batch_size: sequences side by side; `None` for no batch axis.
+        rng: a seed, or a generator, which the call advances.
+        pattern: timesteps of the pattern, at least 1.
+        padding: silent timesteps between the pattern and the cue, at least 0.
+        bits: random bits in a timestep of the pattern, at least 1.
+
     Shapes, with T = 2 pattern + padding + 1 (48):
         xs: (T, [batch,] bits + 1) float32, zeros and ones.
         ys: (T, [batch,] bits) int32, the class of each bit.
@@ -34,6 +41,9 @@ def copying(
 
     Floors: nothing that a memoryless predictor sees at recall tells the bits: cross entropy
     ln 2 = 0.693, bit accuracy 0.5.
+
+    Raises:
+        ValueError: an argument out of its range, named.
 
     Source: Zucchet et al., "Online learning of long-range dependencies", NeurIPS 2023,
     and its released code.
@@ -55,10 +65,17 @@ def copying(
 
 
 def copying_loss(prediction: Float[Array, " outputs"], target: Int[Array, " bits"]) -> Array:
-    """Two-class cross entropy of one sample at one timestep, in nats, mean over the bits.
+    """Give the two-class cross entropy of one sample at one timestep, mean over the bits.
 
-    `prediction` holds two logits a bit, those of a bit beside each other: (bit 0 is 0, bit 0 is 1,
-    bit 1 is 0, ...), so `prediction.reshape(bits, 2).argmax(-1)` is the decision.
+        -1 / bits * sum over bits b of log softmax(prediction_b)[target_b]
+
+    Args:
+        prediction: two logits a bit, those of a bit beside each other, (2 bits,): (bit 0 is 0, bit
+            0 is 1, bit 1 is 0, ...), so `prediction.reshape(bits, 2).argmax(-1)` is the decision.
+        target: the bits, 0 or 1, (bits,) int32.
+
+    Returns:
+        The loss in nats, a scalar.
     """
     log_p = jax.nn.log_softmax(prediction.reshape(-1, 2))
     return -jnp.take_along_axis(log_p, target[:, None], axis=1).mean()

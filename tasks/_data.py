@@ -16,6 +16,11 @@ class Sequences(NamedTuple):
     Time leads; the batch axis is absent where the task was called with `batch_size=None`. The
     weights of a sample sum to one, so the objective, the sum over t of w_t times the mean over the
     batch, is the mean loss over the timesteps that count.
+
+    Attributes:
+        xs: inputs, (time, [batch,] in_size), or (time, [batch]) where a timestep is a token.
+        ys: targets, (time, [batch,] out_size) float32, or classes, (time, [batch], ...) int32.
+        weights: of the losses, (time, [batch]).
     """
 
     xs: Float32[np.ndarray, "time *batch in_size"]
@@ -26,18 +31,31 @@ class Sequences(NamedTuple):
 class Stream(NamedTuple):
     """One long stream in the data's own units: ys[t] is the target of xs[t].
 
-    In a forecasting stream ys[t] is the value that arrives `horizon` timesteps after xs[t], so it
+    In a forecasting stream ys[t] is the value that arrives ``horizon`` timesteps after xs[t], so it
     must not be learned from before then. Generated streams are float32, those from files float64.
+
+    Attributes:
+        xs: inputs, (time, in_size).
+        ys: targets, (time, out_size).
     """
 
     xs: Float[np.ndarray, "time in_size"]
     ys: Float[np.ndarray, "time out_size"]
 
     def series(self, horizon: int) -> Float[np.ndarray, " samples"]:
-        """The scalar series z that `forecast(z, horizon)` made this stream from.
+        """Give the scalar series z that `forecast(z, horizon)` made this stream from.
 
-        This is what the functions of `rtrl.tasks.baselines` take. Raises `ValueError` where the
-        stream is not a scalar series and its own future, or is shorter than the horizon.
+        This is what the functions of `rtrl.tasks.baselines` take.
+
+        Args:
+            horizon: timesteps from an input to its target, at least 1.
+
+        Returns:
+            z, (time + horizon,).
+
+        Raises:
+            ValueError: the stream is not a scalar series and its own future, or is shorter than the
+                horizon.
         """
         matches = (
             0 < horizon <= len(self.xs)
@@ -51,8 +69,15 @@ class Stream(NamedTuple):
 def forecast(series: ArrayLike, horizon: int) -> Stream:
     """Turn a scalar series z into the stream xs[t] = z[t], ys[t] = z[t + horizon].
 
-    `series` has shape (samples,) or (samples, 1); the stream has samples - horizon timesteps and
-    one feature. `horizon` is in timesteps, at least 1.
+    Args:
+        series: z, (samples,) or (samples, 1), in any unit.
+        horizon: timesteps from an input to its target, at least 1.
+
+    Returns:
+        A stream of samples - horizon timesteps and one feature, float32.
+
+    Raises:
+        ValueError: z is not scalar or not finite, or no longer than the horizon.
     """
     z = scalar_series(series).astype(np.float32)[:, None]
     check_count("horizon", horizon)
@@ -63,9 +88,17 @@ def forecast(series: ArrayLike, horizon: int) -> Stream:
 def endless(
     task: Callable[..., Sequences], *args: Any, rng: int | np.random.Generator, **kwargs: Any
 ) -> Iterator[Sequences]:
-    """Fresh batches without end: `for xs, ys, weights in endless(copying, 50, rng=0): ...`.
+    """Yield fresh batches without end: `for xs, ys, weights in endless(copying, 50, rng=0): ...`.
 
-    Everything but `rng` goes to the task. The same seed gives the same batches in the same order.
+    The same seed gives the same batches in the same order.
+
+    Args:
+        task: one that makes `Sequences`, such as `copying`.
+        args, kwargs: everything but `rng`, handed to the task.
+        rng: a seed, or a generator, which every batch advances.
+
+    Raises:
+        ValueError: as the task, when the first batch is asked for.
     """
     generator = as_generator(rng)
     while True:

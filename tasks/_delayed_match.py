@@ -22,6 +22,12 @@ def delayed_match(
     The sample is uniform. With probability 1/2 the probe is the same symbol, otherwise it is one
     of the others, all equally likely.
 
+    Args:
+        batch_size: sequences side by side; `None` for no batch axis.
+        rng: a seed, or a generator, which the call advances.
+        symbols: how many there are, at least 2.
+        delay: silent timesteps between sample and probe, at least 0.
+
     Shapes, with T = delay + 2:
         xs: (T, [batch,] symbols) float32, one-hot sample at timestep 0 and probe at T - 1, zeros
             between them.
@@ -30,6 +36,9 @@ def delayed_match(
 
     Loss: cross entropy with two logits (`optax.softmax_cross_entropy_with_integer_labels`).
     Floors: the probe alone tells nothing: cross entropy ln 2 = 0.693, accuracy 0.5.
+
+    Raises:
+        ValueError: an argument out of its range, named.
 
     Source: the delayed match-to-sample task of working-memory experiments, e.g. Miller, Erickson
     and Desimone, Journal of Neuroscience, 1996.

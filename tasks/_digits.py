@@ -15,9 +15,14 @@ def digits(
 ) -> Split:
     """Name a handwritten digit (8 x 8 pixels) that is shown pixel by pixel, or row by row.
 
-    The 1,797 images that scikit-learn ships, split at random into `train` and `test`, which holds
-    the share `held_out` of every class (360 images). Needs scikit-learn:
+    The 1,797 images that scikit-learn ships, split at random into ``train`` and ``test``, which
+    holds the share `held_out` of every class (360 images). Needs scikit-learn:
     `pip install "rtrl[tasks]"`.
+
+    Args:
+        by: what a timestep shows, "pixels" or "rows".
+        rng: a seed, or a generator, of the split.
+        held_out: share of every class that is for ``test``, between 0 and 1.
 
     Shapes of a batch, with T, in_size = 64, 1 (`by="pixels"`) or 8, 8 (`by="rows"`):
         xs: (T, batch, in_size) float32, ink from 0 to 1, the first row on top, left to right.
@@ -28,6 +33,10 @@ def digits(
     Floors, accuracy, mean over random splits (which differ by about 0.01): largest class 0.103,
     logistic regression on the last row (no memory) 0.507 and on the whole image (all of it at once)
     0.969. An echo state network of 100 units reaches about 0.764 (pixels) and 0.938 (rows).
+
+    Raises:
+        ValueError: an argument out of its range, named.
+        ImportError: scikit-learn is not installed.
 
     Source: Alpaydin and Kaynak, "Optical recognition of handwritten digits", UCI repository, 1998;
     the test part, by way of `sklearn.datasets.load_digits`.

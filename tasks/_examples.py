@@ -33,7 +33,11 @@ class Examples:
         return len(self.labels)
 
     def batch(self, indices: ArrayLike, length: int | None = None) -> Sequences:
-        """The sequences with these numbers, padded at the end with zeros.
+        """Give the sequences with these numbers, padded at the end with zeros.
+
+        Args:
+            indices: numbers of examples, from 0, at least one.
+            length: T, timesteps, or `None` for those of the longest sequence of the set.
 
         Shapes, with T = `length`, by default that of the longest sequence of the set, so that all
         batches have the same shape and a learner compiles once:
@@ -41,7 +45,8 @@ class Examples:
             ys: (T, batch) int32, the label at every timestep.
             weights: (T, batch) float32, 1 / the sequence's own timesteps, zero on padding.
 
-        Raises `ValueError` where an index is out of range or a sequence is longer than `length`.
+        Raises:
+            ValueError: an index is out of range, or a sequence is longer than `length`.
         """
         chosen = np.asarray(indices)
         whole = chosen.ndim == 1 and chosen.size > 0 and np.issubdtype(chosen.dtype, np.integer)
@@ -72,8 +77,18 @@ class Examples:
         drop_last: bool = False,
         length: int | None = None,
     ) -> Iterator[Sequences]:
-        """One pass in batches, shuffled where `rng` is given: a seed, or a generator for a new
-        order on every pass. `drop_last` leaves out the last batch if it is smaller."""
+        """Yield one pass over all examples, in batches.
+
+        Args:
+            batch_size: examples in a batch, at least 1.
+            rng: shuffles: a seed, or a generator for a new order on every pass; `None` for the
+                order in which they are stored.
+            drop_last: whether to leave out the last batch if it is smaller.
+            length: timesteps of every batch, as in `batch`.
+
+        Raises:
+            ValueError: an argument out of its range, named.
+        """
         check_count("batch_size", batch_size)
         order = np.arange(len(self)) if rng is None else as_generator(rng).permutation(len(self))
         stop = len(self) - len(self) % batch_size if drop_last else len(self)
@@ -81,12 +96,18 @@ class Examples:
             yield self.batch(order[start : min(start + batch_size, stop)], length)
 
     def all(self) -> Sequences:
-        """Every sequence in one batch: for small sets."""
+        """Give every sequence in one batch: for small sets."""
         return self.batch(np.arange(len(self)))
 
 
 class Split(NamedTuple):
-    """Labelled sequences to learn from, and others to be judged on."""
+    """Labelled sequences to learn from, and others to be judged on.
+
+    Attributes:
+        train: to learn from.
+        test: to be judged on, once.
+        validation: to choose settings by; `None` where the data set names none.
+    """
 
     train: Examples
     test: Examples
@@ -94,10 +115,16 @@ class Split(NamedTuple):
 
 
 def sequence_accuracy(logits: ArrayLike, batch: Sequences) -> float:
-    """Share of sequences whose logits, averaged over their timesteps, are highest at the label.
+    """Give the share of sequences whose logits, averaged over time, are highest at the label.
 
-    `logits` (time, batch, classes) are the predictions for `batch` (the average is that of
-    `batch.weights`, so padding does not count).
+    The average is that of ``batch.weights``, so padding does not count.
+
+    Args:
+        logits: the predictions for the batch, (time, batch, classes).
+        batch: the sequences, as `Examples.batch` gives them.
+
+    Raises:
+        ValueError: the logits do not have the batch's shape.
     """
     scores = np.asarray(logits, np.float64)
     shape = batch.weights.shape

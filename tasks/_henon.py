@@ -13,6 +13,11 @@ def henon(length: int = 10_000, *, horizon: int = 1, rng: int | np.random.Genera
     from a random start near 0 and after 1,000 timesteps of transient. No noise: a perfect model
     has error 0, and errors grow by about 1.5 with every step of the horizon.
 
+    Args:
+        length: timesteps, at least 1.
+        horizon: timesteps from an input to its target, at least 1.
+        rng: a seed, or a generator, of the start.
+
     Shapes: xs, ys (length, 1) float32 with xs[t] = z[t], ys[t] = z[t + horizon]; z has no unit and
     stays in -1.3 .. 1.3.
 
@@ -20,6 +25,9 @@ def henon(length: int = 10_000, *, horizon: int = 1, rng: int | np.random.Genera
     RLS on 10 lags 0.858, 1 - 1.4 z_t^2 with the best constant, which needs no memory, 0.300, echo
     state network about 0.01.
     Another processor may round differently, which gives another trajectory of the same statistics.
+
+    Raises:
+        ValueError: an argument out of its range, named.
 
     Source: Henon, "A two-dimensional mapping with a strange attractor", Communications in
     Mathematical Physics, 1976.

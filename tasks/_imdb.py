@@ -25,6 +25,10 @@ def imdb(
     100,000 small files of the archive. In memory a byte stays a byte (65 MB) until it is in a
     batch.
 
+    Args:
+        data_dir: the folder with the file; `None` to download it once.
+        length: bytes of a review that are kept, at least 1.
+
     Shapes of a batch, padded to T = 4096 (or the longest review if that is shorter):
         xs: (T, batch) int32, the byte, 1 .. 255, of UTF-8 text; 0 is padding. For an embedding of
             256 tokens: `SequenceModel(in_size=None, encoder=...)`.
@@ -34,6 +38,11 @@ def imdb(
     Loss: cross entropy with 2 logits; `sequence_accuracy` averages the logits over time.
     Floors, accuracy: chance 0.5; the paper's network learned without traces 0.835 (spatial) and
     0.840 (truncated), with RTRL 0.865, with BPTT 0.877.
+
+    Raises:
+        ValueError: an argument out of its range; a file is missing or is not the expected one.
+        ImportError: pooch is needed and is not installed.
+        ConnectionError: the download failed.
 
     Source: Maas et al., "Learning word vectors for sentiment analysis", ACL 2011; by bytes: Tay et
     al., "Long Range Arena", ICLR 2021.

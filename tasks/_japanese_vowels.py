@@ -14,6 +14,9 @@ def japanese_vowels(data_dir: str | Path | None = None) -> Split:
     (`pip install aeon`; it is not imported, which would take long); or `data_dir` names the folder
     with JapaneseVowels_TRAIN.ts and JapaneseVowels_TEST.ts.
 
+    Args:
+        data_dir: the folder with the files; `None` for those that aeon ships.
+
     Shapes of a batch, padded to T = 26 timesteps (train) or 29 (test):
         xs: (T, batch, 12) float32, cepstrum coefficients of linear prediction, about -2 to 2.
         ys: (T, batch) int32, the speaker, 0 .. 8, at every timestep.
@@ -23,6 +26,10 @@ def japanese_vowels(data_dir: str | Path | None = None) -> Split:
     Floors, accuracy on the test part: largest class 0.238, logistic regression on the last timestep
     0.959, on mean and deviation over time 0.962. The last timestep says it all: this tests
     sequences of unequal lengths, and not memory.
+
+    Raises:
+        ValueError: a file is missing or is something else.
+        ImportError: aeon is needed and not installed.
 
     Source: Kudo, Toyama and Shimbo, "Multidimensional curve classification using passing-through
     regions", Pattern Recognition Letters, 1999.

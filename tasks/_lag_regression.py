@@ -25,6 +25,16 @@ def lag_regression(
     with x = 0 before the first timestep. The unit vector u is part of the task and not of a batch:
     `direction` is scaled to length one, and None stands for one vector, always the same.
 
+    Args:
+        batch_size: sequences side by side; `None` for no batch axis.
+        rng: a seed, or a generator, which the call advances.
+        length: T, timesteps, at least 1.
+        in_size: features of x, at least 1.
+        lags: l_k, timesteps, each at least 0.
+        coefficients: c_k, one for every lag.
+        noise: standard deviation of the noise, at least 0.
+        direction: u, (in_size,), not all zero; `None` for the vector that is always the same.
+
     Shapes, with T = length:
         xs: (T, [batch,] in_size) float32.
         ys: (T, [batch,] 1) float32.
@@ -33,6 +43,9 @@ def lag_regression(
     Loss: squared error. Floors, mean squared error: nothing beats the noise (Bayes),
     noise^2 = 0.09; without memory the best answer is 0, whose error is
     noise^2 + sum over k of c_k^2 (T - l_k) / T = 0.947.
+
+    Raises:
+        ValueError: an argument out of its range, named.
 
     Source: Livi, "Learnability window in gated recurrent neural networks", arXiv:2512.05790.
     """

@@ -39,6 +39,12 @@ def listops(
     reads the benchmark's own basic_train.tsv, basic_val.tsv and basic_test.tsv instead (no hash is
     known for these).
 
+    Args:
+        train, validation, test: how many expressions for each, at least 1.
+        rng: a seed, or a generator.
+        shortest, longest: bounds on the tokens of an expression.
+        data_dir: the folder with the benchmark's own files; `None` to draw expressions.
+
     Shapes of a batch, padded to T = the longest expression:
         xs: (T, batch) int32: 0 padding, 1 .. 10 the digits, 11 .. 14 MIN, MAX, MED and SM with
             their brackets, 15 the closing bracket. For an embedding of 16 tokens:
@@ -50,6 +56,10 @@ def listops(
     Floors, accuracy: largest class 0.173, the best answer to the root's operator alone (the first
     token, no further memory) 0.371; the paper's network learned without traces 0.320 (spatial) and
     0.319 (truncated), with RTRL 0.376, with BPTT 0.398.
+
+    Raises:
+        ValueError: an argument out of its range; there are not as many different expressions; a
+            file is missing or is something else.
 
     Source: Nangia and Bowman, "ListOps", NAACL 2018; sizes: Tay et al., "Long Range Arena", ICLR
     2021.

@@ -18,12 +18,20 @@ def lorenz(
     from a random start and after 1,000 timesteps of transient. The other two coordinates stay
     hidden, so the state must be rebuilt from the past.
 
+    Args:
+        length: timesteps, at least 1.
+        horizon: timesteps from an input to its target, at least 1.
+        rng: a seed, or a generator, of the start.
+
     Shapes: xs, ys (length, 1) float32 with xs[t] = z[t], ys[t] = z[t + horizon]; z has no unit and
     stays near -20 .. 20.
 
     Floors, NRMSE of the second half with the default arguments: mean 1, persistence 0.918, online
     RLS on 10 lags 0.362 (0.001 at horizon 1), echo state network about 0.05.
     Another processor may round differently, which gives another trajectory of the same statistics.
+
+    Raises:
+        ValueError: an argument out of its range, named.
 
     Source: Lorenz, "Deterministic nonperiodic flow", Journal of the Atmospheric Sciences, 1963.
     """

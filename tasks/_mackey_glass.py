@@ -22,6 +22,12 @@ def mackey_glass(
     a random constant history in [0.8, 1.2] and after 1,000 timesteps of transient. tau = 17 is
     mildly chaotic, tau = 30 more so.
 
+    Args:
+        length: timesteps, at least 1.
+        tau: the delay, in units of time (one timestep each), at least 0.1.
+        horizon: timesteps from an input to its target, at least 1.
+        rng: a seed, or a generator, of the start.
+
     Shapes: xs, ys (length, 1) float32 with xs[t] = z[t], ys[t] = z[t + horizon]; z has no unit and
     stays in about 0.4 .. 1.3 for tau = 17.
 
@@ -29,6 +35,9 @@ def mackey_glass(
     RLS on 10 lags 0.145, echo state network about 0.008. At horizon 1 the RLS reaches 0.001: that
     is no test of anything.
     Another processor may round differently, which gives another trajectory of the same statistics.
+
+    Raises:
+        ValueError: an argument out of its range, named.
 
     Source: Mackey and Glass, "Oscillation and chaos in physiological control systems", Science,
     1977.

@@ -21,6 +21,12 @@ def modular_sum(
 
         y_t = (d_0 + ... + d_t) mod m,    d_t uniform in 0 .. m - 1
 
+    Args:
+        batch_size: sequences side by side; `None` for no batch axis.
+        rng: a seed, or a generator, which the call advances.
+        modulus: m, at least 2.
+        length: T, timesteps, at least 1.
+
     Shapes, with T = length and m = modulus (at least 2):
         xs: (T, [batch,] m) float32, the digit d_t one-hot.
         ys: (T, [batch]) int32, a class in 0 .. m - 1.
@@ -30,6 +36,9 @@ def modular_sum(
     Floors: ln m (1.609 for m = 5), accuracy 1 / m for a uniform answer. From the second timestep on
     a memoryless predictor can do no better; one that knows the first timestep reaches
     (T - 1) / T ln m (1.559 for m = 5, T = 32).
+
+    Raises:
+        ValueError: an argument out of its range, named.
 
     Source: the cyclic groups among the word problems of Merrill, Petty and Sabharwal, "The illusion
     of state in state-space models", ICML 2024.

@@ -10,6 +10,11 @@ def parity(
 
         y_t = (x_0 + ... + x_t) mod 2,    x_t ~ Bernoulli(1/2)
 
+    Args:
+        batch_size: sequences side by side; `None` for no batch axis.
+        rng: a seed, or a generator, which the call advances.
+        length: T, timesteps, at least 1.
+
     Shapes, with T = length:
         xs: (T, [batch,] 1) float32, zeros and ones.
         ys: (T, [batch]) int32, 1 for odd.
@@ -21,6 +26,9 @@ def parity(
     Floors: ln 2 = 0.693, accuracy 0.5 for a uniform answer. From the second timestep on a
     memoryless predictor can do no better; one that knows the first timestep (y_0 = x_0) reaches
     (T - 1) / T ln 2 (0.671 for T = 32).
+
+    Raises:
+        ValueError: an argument out of its range, named.
 
     Source: Grazzi et al., "Unlocking state-tracking in linear RNNs through negative eigenvalues",
     ICLR 2025.

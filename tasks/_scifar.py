@@ -28,6 +28,10 @@ def scifar(
     folder with cifar-10-binary.tar.gz. In memory a colour stays a byte (180 MB) until it is in a
     batch.
 
+    Args:
+        data_dir: the folder with the file; `None` to download it once.
+        gray: whether to give one channel in place of three.
+
     Shapes of a batch, with T = 1024 and in_size = 3 (red, green, blue), or 1 with `gray=True`:
         xs: (T, batch, in_size) float32, standardised: minus the mean, over the deviation, of the
             channel over all pixels of the training images. First row on top, left to right.
@@ -40,6 +44,11 @@ def scifar(
     Loss: cross entropy with 10 logits; `sequence_accuracy` averages the logits over time.
     Floors, accuracy: chance 0.1; the paper's network learned without traces 0.582 (spatial) and
     0.600 (truncated), with RTRL 0.796, with BPTT 0.834.
+
+    Raises:
+        ValueError: an argument out of its range; a file is missing or is not the expected one.
+        ImportError: pooch is needed and is not installed.
+        ConnectionError: the download failed.
 
     Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
     """

@@ -36,6 +36,10 @@ def shd(
     and shd_test.h5.zip. Needs h5py: `pip install "rtrl[tasks]"`. In memory stay the times of
     spikes.
 
+    Args:
+        data_dir: the folder with the files; `None` to download them once.
+        timestep: seconds in a timestep, positive.
+
     Shapes of a batch, padded to T, the longest recording (1.4 s at most, so about 140 timesteps):
         xs: (T, batch, 700) float32, spikes in the timestep, mostly 0.
         ys: (T, batch) int32, the word, 0 .. 9 English, 10 .. 19 German, at every timestep.
@@ -43,6 +47,11 @@ def shd(
 
     Loss: cross entropy with 20 logits; `sequence_accuracy` averages the logits over time.
     Floors, accuracy: chance 0.05, the 20 words being about equally frequent.
+
+    Raises:
+        ValueError: an argument out of its range; a file is missing or is not the expected one.
+        ImportError: h5py, or pooch where it is needed, is not installed.
+        ConnectionError: the download failed.
 
     Source: Cramer, Stradmann, Schemmel and Zenke, "The Heidelberg spiking data sets for the
     systematic evaluation of spiking neural networks", IEEE TNNLS, 2022.

@@ -39,6 +39,9 @@ def smnist(data_dir: str | Path | None = None, *, _remotes: tuple[Remote, ...] =
     `pip install "rtrl[tasks]"`), or `data_dir` names the folder with the four .gz files. In memory
     a pixel stays a byte (55 MB) until it is in a batch.
 
+    Args:
+        data_dir: the folder with the files; `None` to download them once.
+
     Shapes of a batch, with T = 784:
         xs: (T, batch, 1) float32, ink from 0 to 1, the first row on top, left to right.
         ys: (T, batch) int32, the digit at every timestep.
@@ -47,6 +50,11 @@ def smnist(data_dir: str | Path | None = None, *, _remotes: tuple[Remote, ...] =
     Loss: cross entropy with 10 logits; `sequence_accuracy` averages the logits over time.
     Floors, accuracy: largest class 0.1135; a linear classifier of the whole image, all of it at
     once, 0.88 (LeCun et al.). The last pixels are blank, so the last timestep tells nothing.
+
+    Raises:
+        ValueError: an argument out of its range; a file is missing or is not the expected one.
+        ImportError: pooch is needed and is not installed.
+        ConnectionError: the download failed.
 
     Source: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document
     recognition", 1998; pixel by pixel: Le, Jaitly and Hinton, arXiv:1504.00941.
@@ -66,6 +74,10 @@ def psmnist(
     all images: p = numpy.random.default_rng(rng).permutation(784). The order is part of the task:
     results with other seeds, or of other papers, are for other orders.
 
+    Args:
+        data_dir: the folder with the files; `None` to download them once.
+        rng: a seed, or a generator, of the order.
+
     Shapes of a batch, with T = 784:
         xs: (T, batch, 1) float32, ink from 0 to 1.
         ys: (T, batch) int32, the digit at every timestep.
@@ -74,6 +86,11 @@ def psmnist(
     Loss: cross entropy with 10 logits; `sequence_accuracy` averages the logits over time.
     Floors, accuracy: largest class 0.1135; a linear classifier of the whole image, all of it at
     once, 0.88 (LeCun et al.).
+
+    Raises:
+        ValueError: an argument out of its range; a file is missing or is not the expected one.
+        ImportError: pooch is needed and is not installed.
+        ConnectionError: the download failed.
 
     Source: Le, Jaitly and Hinton, "A simple way to initialize recurrent networks of rectified
     linear units", arXiv:1504.00941.

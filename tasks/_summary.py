@@ -4,7 +4,6 @@ from typing import Any, Literal, NamedTuple
 
 from rtrl.tasks._adding import adding
 from rtrl.tasks._copying import copying
-from rtrl.tasks._csv_stream import csv
 from rtrl.tasks._delayed_match import delayed_match
 from rtrl.tasks._digits import digits
 from rtrl.tasks._henon import henon
@@ -22,7 +21,7 @@ from rtrl.tasks._shd import shd
 from rtrl.tasks._smnist import psmnist, smnist
 
 SEQUENCES = (copying, adding, delayed_match, parity, modular_sum, lag_regression)
-STREAMS = (mackey_glass, lorenz, henon, santafe, csv)
+STREAMS = (mackey_glass, lorenz, henon, santafe)
 LABELLED = (digits, japanese_vowels, smnist, psmnist, scifar, imdb, listops, shd)
 
 
@@ -51,7 +50,7 @@ class Task(NamedTuple):
 
 
 def summary() -> list[Task]:
-    """All tasks, in the words of their docstrings."""
+    """List all tasks, in the words of their docstrings."""
     kinds: tuple[tuple[Kind, tuple[Callable[..., Any], ...]], ...] = (
         ("sequences", SEQUENCES),
         ("stream", STREAMS),

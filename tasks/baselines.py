@@ -3,7 +3,7 @@
 All are prequential: one pass, a prediction at every timestep, made before anything later is seen.
 With z (samples,) or (samples, 1) and a horizon h, each returns the predictions of z[t + h] made at
 t = 0 .. samples - h - 1, a float32 array of shape (samples - h,) or (samples - h, 1): the shape
-of z, aligned with the `ys` of `forecast(z, h)`. The target of timestep t is revealed at t + h, so
+of z, aligned with the ``ys`` of `forecast(z, h)`. The target of timestep t is revealed at t + h, so
 the model that predicts at t has learned from the pairs up to t - h only.
 
 Inputs are standardised with the mean and deviation of the first 500 samples. Before these are
@@ -27,7 +27,18 @@ Predictions = Float32[np.ndarray, " time"] | Float32[np.ndarray, "time 1"]
 
 
 def persistence(z: ArrayLike, horizon: int) -> Predictions:
-    """The last value seen: the prediction of z[t + h] is z[t]."""
+    """The last value seen: the prediction of z[t + h] is z[t].
+
+    Args:
+        z: the series, (samples,) or (samples, 1), in any unit.
+        horizon: h, timesteps from an input to its target, at least 1.
+
+    Returns:
+        The predictions of z[t + h], float32, (samples - h,) or (samples - h, 1), in z's unit.
+
+    Raises:
+        ValueError: an argument out of its range, or a series that is not scalar or not finite.
+    """
     series = _checked(z, horizon)
     return _shaped(series[:-horizon], z)
 
@@ -42,8 +53,25 @@ def rls_lags(
 ) -> Predictions:
     """Linear regression on the last `lags` values and a constant, by recursive least squares.
 
-    `forgetting` and `ridge` are those of `esn`. Until it has seen that many values it predicts the
-    first one, and it learns nothing from those timesteps.
+        prediction = v_t . [z_t, ..., z_{t - lags + 1}, 1],    v_t as in `esn`
+
+    Until it has seen that many values it predicts the first one, and it learns nothing from those
+    timesteps.
+
+    Args:
+        z: the series, (samples,) or (samples, 1), in any unit.
+        horizon: h, timesteps from an input to its target, at least 1.
+        lags: values that it sees, the newest included, at least 1.
+        forgetting: as in `esn`.
+        ridge: as in `esn`.
+
+    Returns:
+        The predictions of z[t + h], float32, (samples - h,) or (samples - h, 1), in z's unit.
+
+    Raises:
+        ValueError: an argument out of its range, or a series that is not scalar or not finite.
+
+    Source: Plackett, "Some theorems in least squares", Biometrika, 1950.
     """
     series = _checked(z, horizon)
     check_count("lags", lags)
@@ -76,14 +104,34 @@ def esn(
 
         h_t = (1 - leak) h_{t-1} + leak tanh(W h_{t-1} + w z_t + b),    prediction = v_t . [h_t, 1]
 
-    `W` is Gaussian with a share `density` of nonzero entries and the given spectral radius, `w` and
-    `b` are uniform in +- input_scaling and +- bias_scaling, `z` is standardised. `v_t` minimises
+    W is Gaussian with a share `density` of nonzero entries and the given spectral radius, w and b
+    are uniform in +- input_scaling and +- bias_scaling, z is standardised. v_t minimises
     sum over n of forgetting^(m-n) (error of pair n)^2 + forgetting^m ridge |v|^2, where 1 .. m are
     the pairs whose target has been revealed, those of the first `washout` timesteps left out.
 
     The defaults were chosen by hand on the Santa Fe laser and are strong there. The ridge matters
     most: 1e-5 gives 0.058 / 0.254 (NRMSE of the second half, horizon 1 / 5), and 1, a common way to
     start the recursion, 0.151 / 0.354. A pass over it takes a second.
+
+    Args:
+        z: the series, (samples,) or (samples, 1), in any unit.
+        horizon: h, timesteps from an input to its target, at least 1.
+        units: of h, at least 1.
+        spectral_radius: largest modulus of an eigenvalue of W, at least 0.
+        input_scaling: bound on the entries of w, at least 0.
+        bias_scaling: bound on the entries of b, at least 0.
+        leak: in (0, 1]; a unit forgets over about 1 / leak timesteps.
+        density: share of the entries of W that are not zero, in (0, 1].
+        washout: timesteps at the start that are not learned from, at least 0.
+        forgetting: in (0, 1]; the readout forgets over about 1 / (1 - forgetting) pairs.
+        ridge: penalty on the readout at the start, positive.
+        rng: a seed, or a generator, of W, w and b.
+
+    Returns:
+        The predictions of z[t + h], float32, (samples - h,) or (samples - h, 1), in z's unit.
+
+    Raises:
+        ValueError: an argument out of its range, or a series that is not scalar or not finite.
 
     Source: Jaeger, "Adaptive nonlinear system identification with echo state networks", NeurIPS
     2002.
@@ -115,10 +163,19 @@ def esn(
 
 
 def nrmse(prediction: ArrayLike, target: ArrayLike) -> float:
-    """Root mean squared error divided by the standard deviation of the target.
+    """Give the root mean squared error divided by the standard deviation of the target.
+
+        sqrt(mean (p - y)^2) / sqrt(mean (y - mean y)^2)
 
     Both over what is given: pass the second halves for the figures in the docstrings. The mean of
     the target, known beforehand, scores 1.
+
+    Args:
+        prediction: p, of any shape.
+        target: y, of the same shape and unit.
+
+    Raises:
+        ValueError: the shapes differ, or the target is constant.
     """
     p, y = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
     require(p.shape == y.shape, "prediction", f"the target's shape {y.shape}", p.shape)

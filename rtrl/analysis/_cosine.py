@@ -21,6 +21,9 @@ def cosine_by_layer(grads_a: PyTree, grads_b: PyTree) -> dict[str, Float[Array, 
     Args:
         grads_a, grads_b: gradients of the same network, as from `sequence_gradient`.
 
+    Returns:
+        The cosine of every layer by its name, scalars in [-1, 1] or NaN.
+
     Raises:
         ValueError: the two have different structure.
     """

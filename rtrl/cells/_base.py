@@ -68,7 +68,11 @@ class Cell(eqx.Module):
         """
 
     def initial(self) -> PyTree[Array]:
-        """Give the state before the first timestep: zeros of shape ``(N,)`` by default."""
+        """Give the state before the first timestep: zeros of shape ``(N,)`` by default.
+
+        Raises:
+            ValueError: N can't be told from the parameters; then a cell says what it is here.
+        """
         weights = [w for w in as_tuple(self.project()) if w is not None]
         leaves = jax.tree.leaves(eqx.filter(self, eqx.is_inexact_array))
         sizes = {w.shape[0] for w in weights if w.ndim == 2 and w.shape[0] != 1}
@@ -81,23 +85,45 @@ class Cell(eqx.Module):
         return jnp.zeros(sizes.pop(), jnp.result_type(*(weights or leaves)))
 
     def output(self, h: PyTree[Array]) -> PyTree[Array]:
-        """Give what the rest of the network sees of the state: by default all of it."""
+        """Give what the rest of the network sees of the state: by default all of it.
+
+        Args:
+            h: the state, structured like ``initial()``: leaves of shape ``(N,)``.
+        """
         return h
 
 
 def as_tuple(projections: Array | None | tuple[Array | None, ...]) -> tuple[Array | None, ...]:
+    """Give as a tuple what `Cell.project` or `Cell.recurrent` names.
+
+    Args:
+        projections: weights, or a single one, or ``None``.
+    """
     return projections if isinstance(projections, tuple) else (projections,)
 
 
 def is_dense(cell: Cell) -> bool:
-    """Whether the modules of a cell see each other."""
+    """Whether the modules of a cell see each other.
+
+    Args:
+        cell: any cell; it is dense if its ``recurrent()`` names a weight.
+    """
     return cell.recurrent() is not None
 
 
 def is_cell(node: object) -> bool:
+    """Whether something is a `Cell`: ``is_leaf`` for ``jax.tree`` functions.
+
+    Args:
+        node: anything.
+    """
     return isinstance(node, Cell)
 
 
 def cells_of(tree: PyTree) -> list[Cell]:
-    """List every cell in a pytree, in the order of its leaves."""
+    """List every cell in a pytree, in the order of its leaves.
+
+    Args:
+        tree: any pytree, such as a network.
+    """
     return [node for node in jax.tree.leaves(tree, is_leaf=is_cell) if is_cell(node)]

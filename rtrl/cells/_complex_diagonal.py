@@ -16,7 +16,7 @@ class ComplexDiagonal(Cell):
         h_t = lambda * h_{t-1} + B x_t,   lambda = lambda_re + i lambda_im
 
     No parametrisation keeps ``|lambda| < 1`` and no gain normalises the state: the baseline that
-    shows what the `LRU`'s parametrisation buys. Initialised like the `LRU`.
+    shows what the `LRU`'s parametrisation buys. Initialised like the `LRU`. ``B = B_re + i B_im``.
 
     Args:
         in_size: H, features of the input.

@@ -195,7 +195,9 @@ class LSTM(Cell):
 
     ::
 
-        i_t = sigmoid(W_i x_t + U_i y_{t-1} + b_i)      f_t, o_t alike
+        i_t = sigmoid(W_i x_t + U_i y_{t-1} + b_i)
+        f_t = sigmoid(W_f x_t + U_f y_{t-1} + b_f)
+        o_t = sigmoid(W_o x_t + U_o y_{t-1} + b_o)
         z_t = tanh(W_z x_t + U_z y_{t-1} + b_z)
         c_t = f_t * c_{t-1} + i_t * z_t
         y_t = o_t * tanh(c_t)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from rtrl.cells._base import Cell
+from rtrl.cells._exponents import leak
 from rtrl.validate import require
 
 
@@ -16,6 +17,8 @@ class LeakyIntegrator(Cell):
     ::
 
         h_t = a * h_{t-1} + (1 - a) * (W x_t + b),   a = exp(-1 / tau),   tau = exp(tau_log)
+
+    W is the field ``weight``, b is ``bias``.
 
     Initialisation: tau log-uniform in ``[tau_min, tau_max]`` (timesteps), so that short and long
     memories are both there to be learned from; W normal with variance ``1 / H``; b zero.
@@ -62,5 +65,5 @@ class LeakyIntegrator(Cell):
         return self.weight
 
     def update(self, h: Float[Array, " N"], u: Float[Array, " N"]) -> Float[Array, " N"]:
-        a = jnp.exp(-jnp.exp(-self.tau_log))
+        a = leak(self.tau_log)
         return a * h + (1 - a) * (u + self.bias)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from rtrl.cells import _surrogate
 from rtrl.cells._base import Cell
+from rtrl.cells._exponents import leak
 from rtrl.cells._initial import dense_weight, log_uniform, weight
 from rtrl.validate import require
 
@@ -101,7 +102,7 @@ class LIF(Cell):
         slope = _surrogate.never if self.detach_reset else self.surrogate
         s = _surrogate.spike(h - self.threshold, slope)
         v = h * (1 - s) if self.reset == "zero" else h - self.threshold * s
-        return jnp.exp(-jnp.exp(-self.tau_log)) * v + sum(from_others, start=u) + self.b
+        return leak(self.tau_log) * v + sum(from_others, start=u) + self.b
 
     def output(self, h: Float[Array, " N"]) -> Float[Array, " N"]:
         return _surrogate.spike(h - self.threshold, self.surrogate)
@@ -117,6 +118,7 @@ class AdaptiveLIF(Cell):
         v_t = alpha * v_{t-1} * (1 - s_{t-1}) + W x_t + b           reset to zero
         a_t = rho * a_{t-1} + s_{t-1}
         output s_t,   alpha = exp(-1 / tau),   rho = exp(-1 / tau_a)
+        tau = exp(tau_log),   tau_a = exp(tau_a_log)
 
     With ``dense=True`` the spikes of all neurons drive each; reset by subtraction::
 
@@ -124,8 +126,8 @@ class AdaptiveLIF(Cell):
 
     Two numbers per module: the membrane before its reset less ``beta * a``, so that the state alone
     decides the spike, and the adaptation a, a memory of past spikes that outlasts the membrane. The
-    paper subtracts the threshold from the decayed membrane;
-    here the reset comes first, as in `LIF`.
+    paper subtracts the threshold from the decayed membrane; here the reset comes first, as in
+    `LIF`.
 
     Initialisation: tau log-uniform in ``[tau_min, tau_max]``, tau_a in ``[adapt_min, adapt_max]``
     (timesteps); W normal with variance ``1 / H``, U with variance ``1 / N``; b zero; beta 1.8.
@@ -210,7 +212,7 @@ class AdaptiveLIF(Cell):
         s = _surrogate.spike(over, self.surrogate)
         reset = _surrogate.spike(over, _surrogate.never) if self.detach_reset else s
         v = v * (1 - reset) if self.reset == "zero" else v - self.threshold * reset
-        alpha, rho = jnp.exp(-jnp.exp(-self.tau_log)), jnp.exp(-jnp.exp(-self.tau_a_log))
+        alpha, rho = leak(self.tau_log), leak(self.tau_a_log)
         v, a = alpha * v + sum(from_others, start=u) + self.b, rho * a + s
         return v - self.beta * a, a
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
 from rtrl.cells._base import Cell
+from rtrl.cells._exponents import ANGLE_LOG, GAIN_LOG, RATE_LOG, capped
 from rtrl.validate import require
 
 
@@ -14,11 +15,14 @@ class LRU(Cell):
     ::
 
         h_t = lambda * h_{t-1} + gamma * (B x_t)
-        lambda = exp(-exp(nu_log) + i exp(theta_log)),   gamma = exp(gamma_log)
+        lambda = exp(-exp(nu_log) + i exp(theta_log)),   gamma = exp(gamma_log),   B = B_re + i B_im
 
     Initialisation: ``|lambda|^2`` uniform in ``[r_min^2, r_max^2]``, phase uniform in
     ``[0, max_phase]`` (radians), ``gamma = sqrt(1 - |lambda|^2)``, real and imaginary parts of B
     normal with variance ``1 / (2 H)``. A module forgets over about ``-1 / log|lambda|`` timesteps.
+
+    Any finite parameters are fit to use: beyond ``theta_log = 20``, where neighbouring float32
+    angles are turns apart, and ``gamma_log = 40``, near the end of its range, they change nothing.
 
     Args:
         in_size: H, features of the input.
@@ -59,8 +63,9 @@ class LRU(Cell):
         return jax.lax.complex(self.B_re, self.B_im)
 
     def update(self, h: Complex[Array, " N"], u: Complex[Array, " N"]) -> Complex[Array, " N"]:
-        eigenvalue = jnp.exp(jax.lax.complex(-jnp.exp(self.nu_log), jnp.exp(self.theta_log)))
-        return eigenvalue * h + jnp.exp(self.gamma_log) * u
+        nu, theta = capped(self.nu_log, RATE_LOG), capped(self.theta_log, ANGLE_LOG)
+        eigenvalue = jnp.exp(jax.lax.complex(-jnp.exp(nu), jnp.exp(theta)))
+        return eigenvalue * h + jnp.exp(capped(self.gamma_log, GAIN_LOG)) * u
 
 
 def ring(

@@ -115,6 +115,6 @@ class MinLSTM(Cell):
         return self.W_f, self.W_i, self.W_h
 
     def update(self, h: Float[Array, " N"], u: tuple[Array, ...]) -> Float[Array, " N"]:
-        f = jax.nn.sigmoid(u[0] + self.b_f)
-        i = jax.nn.sigmoid(u[1] + self.b_i)
-        return (f * h + i * (u[2] + self.b_h)) / (f + i)
+        # f / (f + i) as the sigmoid of log f - log i: where both vanish their quotient does not.
+        log_odds = jax.nn.log_sigmoid(u[0] + self.b_f) - jax.nn.log_sigmoid(u[1] + self.b_i)
+        return jax.nn.sigmoid(log_odds) * h + jax.nn.sigmoid(-log_odds) * (u[2] + self.b_h)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from rtrl.cells import _surrogate
 from rtrl.cells._base import Cell
+from rtrl.cells._exponents import leak
 from rtrl.cells._initial import log_uniform, weight
 from rtrl.cells._lif import Reset, check_spiking
 from rtrl.validate import require
@@ -24,7 +25,7 @@ class ResonateAndFire(Cell):
         (x', y') = (1 - s_{t-1}) * (x_{t-1}, y_{t-1})               reset to zero
         x_t = a (cos(omega) x' - sin(omega) y') + W input_t + b
         y_t = a (sin(omega) x' + cos(omega) y')
-        output s_t,   a = exp(-1 / tau)
+        output s_t,   a = exp(-1 / tau),   tau = exp(tau_log)
 
     Two real numbers per module: the current-like x and the voltage-like y, before its reset. The
     oscillation ``z' = (-1/tau + i omega) z`` is integrated exactly over a timestep; an input
@@ -102,7 +103,7 @@ class ResonateAndFire(Cell):
             x, y = x * (1 - s), y * (1 - s)
         else:
             y = y - self.threshold * s
-        a = jnp.exp(-jnp.exp(-self.tau_log))
+        a = leak(self.tau_log)
         cos, sin = a * jnp.cos(self.omega), a * jnp.sin(self.omega)
         return cos * x - sin * y + u + self.b, sin * x + cos * y
 

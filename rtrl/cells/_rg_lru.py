@@ -1,10 +1,13 @@
 """The real-gated linear recurrent unit."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from rtrl.cells._base import Cell
+from rtrl.cells._exponents import decay, log_softplus, normaliser
 from rtrl.cells._initial import weight
 from rtrl.validate import require
 
@@ -69,7 +72,9 @@ class RGLRU(Cell):
         return self.W_r, self.W_i, self.W
 
     def update(self, h: Float[Array, " N"], u: tuple[Array, ...]) -> Float[Array, " N"]:
-        r = jax.nn.sigmoid(u[0] + self.b_r)
+        # a_t = exp(-rate) by the logarithm of the rate, 8 r_t softplus(-Lambda): it stays finite
+        # where r_t or the softplus vanishes, and sqrt(1 - a_t^2) has a derivative by it.
+        rate_log = jax.nn.log_sigmoid(u[0] + self.b_r) + log_softplus(-self.Lambda)
+        rate_log = rate_log + math.log(SHARPNESS)
         i = jax.nn.sigmoid(u[1] + self.b_i)
-        log_a = SHARPNESS * r * jax.nn.log_sigmoid(self.Lambda)
-        return jnp.exp(log_a) * h + jnp.sqrt(-jnp.expm1(2 * log_a)) * (i * u[2])
+        return decay(rate_log) * h + normaliser(rate_log) * (i * u[2])

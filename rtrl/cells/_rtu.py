@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from rtrl.cells._base import Cell
+from rtrl.cells._exponents import ANGLE_LOG, capped, decay, normaliser
 from rtrl.cells._initial import weight
 from rtrl.cells._lru import ring
 
@@ -26,6 +27,9 @@ class RTU(Cell):
 
     Initialisation: r^2 uniform in ``[r_min^2, r_max^2]``, theta uniform in ``[0, max_phase]``, W1
     and W2 normal with variance ``1 / H``. A module forgets over about ``-1 / log r`` timesteps.
+
+    Any finite parameters are fit to use: beyond ``theta_log = 20``, where neighbouring float32
+    angles are turns apart, it changes nothing.
 
     Args:
         in_size: H, features of the input.
@@ -76,8 +80,8 @@ class RTU(Cell):
 
     def update(self, h, u):
         c1, c2 = h
-        nu, theta = jnp.exp(self.nu_log), jnp.exp(self.theta_log)
-        r, gamma = jnp.exp(-nu), jnp.sqrt(-jnp.expm1(-2 * nu))
+        theta = jnp.exp(capped(self.theta_log, ANGLE_LOG))
+        r, gamma = decay(self.nu_log), normaliser(self.nu_log)
         cos, sin = r * jnp.cos(theta), r * jnp.sin(theta)
         c1, c2 = cos * c1 - sin * c2 + gamma * u[0], sin * c1 + cos * c2 + gamma * u[1]
         return (c1, c2) if self.activation is None else (self.activation(c1), self.activation(c2))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
 from rtrl.cells._base import Cell
+from rtrl.cells._exponents import GROWTH_LOG, capped
 from rtrl.cells._initial import check_sizes, log_uniform
 from rtrl.cells._lru import complex_weight
 
@@ -16,12 +17,14 @@ class S4D(Cell):
 
     ::
 
-        h_t = exp((w_re + i w_im) Delta) * h_{t-1} + Delta * (B x_t),   Delta = softplus(w_Delta)
+        h_t = exp((w_re + i w_im) Delta) * h_{t-1} + Delta * (B x_t)
+        Delta = softplus(w_delta),   B = B_re + i B_im
 
     Initialisation: Delta log-uniform in ``[delta_min, delta_max]``; w_re = -1/2; w_im of module n
     is ``pi n`` (S4D-Lin); real and imaginary parts of B normal with variance ``1 / (2 H)``. A
     module forgets over about ``2 / Delta`` timesteps. Nothing keeps w_re negative: where learning
-    pushes it above zero the module is unstable.
+    pushes it above zero the module is unstable; ``w_re Delta`` counts as 60 beyond, near the end
+    of float32's range, so that one timestep stays finite.
 
     Args:
         in_size: H, features of the input.
@@ -65,4 +68,5 @@ class S4D(Cell):
 
     def update(self, h: Complex[Array, " N"], u: Complex[Array, " N"]) -> Complex[Array, " N"]:
         delta = jax.nn.softplus(self.w_delta)
-        return jnp.exp(jax.lax.complex(self.w_re, self.w_im) * delta) * h + delta * u
+        exponent = jax.lax.complex(capped(self.w_re * delta, GROWTH_LOG), self.w_im * delta)
+        return jnp.exp(exponent) * h + delta * u

@@ -6,7 +6,12 @@ import numpy as np
 from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
 from rtrl.cells._base import Cell
+from rtrl.cells._exponents import capped
 from rtrl.cells._initial import check_sizes, log_uniform, weight
+from rtrl.cells._zero_order_hold import hold_gain
+
+# Near the end of float32's range: a state, an input and Delta squared multiply in the derivatives.
+RE_LOG, DELTA_LOG = 50.0, 30.0
 
 
 class S5(Cell):
@@ -15,7 +20,7 @@ class S5(Cell):
     ::
 
         h_t = exp(lambda Delta) * h_{t-1} + (exp(lambda Delta) - 1) / lambda * (B x_t)
-        lambda = -exp(re_log) + i im,   Delta = exp(delta_log)
+        lambda = -exp(re_log) + i im,   Delta = exp(delta_log),   B = B_re + i B_im
 
     The exact solution of ``dh/dt = lambda h + B x`` for an input held constant over Delta.
 
@@ -26,7 +31,8 @@ class S5(Cell):
     ``[delta_min, delta_max]``. A module forgets over about ``2 / Delta`` timesteps.
 
     One Delta per module, one block of HiPPO. The paper learns Re(lambda) itself; its logarithm
-    keeps every module stable.
+    keeps every module stable. Beyond ``delta_log = 30`` and ``re_log = 50``, near the end of
+    float32's range, they change nothing.
 
     Args:
         in_size: H, features of the input.
@@ -72,9 +78,9 @@ class S5(Cell):
         return jax.lax.complex(self.B_re, self.B_im)
 
     def update(self, h: Complex[Array, " N"], u: Complex[Array, " N"]) -> Complex[Array, " N"]:
-        eigenvalue = jax.lax.complex(-jnp.exp(self.re_log), self.im)
-        decay = jnp.exp(eigenvalue * jnp.exp(self.delta_log))
-        return decay * h + (decay - 1) / eigenvalue * u
+        eigenvalue = jax.lax.complex(-jnp.exp(capped(self.re_log, RE_LOG)), self.im)
+        delta = jnp.exp(capped(self.delta_log, DELTA_LOG))
+        return jnp.exp(eigenvalue * delta) * h + hold_gain(eigenvalue, delta) * u
 
 
 def hippo_n(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,7 +5,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from rtrl.cells._base import Cell
+from rtrl.cells._exponents import capped
 from rtrl.cells._initial import log_uniform, weight
+from rtrl.cells._zero_order_hold import hold_gain
+
+A_LOG = 50.0  # near the end of float32's range: the rate multiplies steps and inputs
 
 
 class S6(Cell):
@@ -13,7 +17,7 @@ class S6(Cell):
 
     ::
 
-        Delta_t = softplus(W_Delta x_t + b_Delta),   A = -exp(A_log)
+        Delta_t = softplus(W_delta x_t + b_delta),   A = -exp(A_log)
         h_t = exp(Delta_t A) * h_{t-1} + (exp(Delta_t A) - 1) / A * ((w_B . x_t) (W x_t))
 
     The exact solution of ``dh/dt = A h + B_t v_t`` for an input ``v_t = W x_t`` held over Delta_t;
@@ -23,9 +27,9 @@ class S6(Cell):
     (a cell's output sees its state only), the short convolution, the gate and the skip (the
     network's readout has them). Delta_t has a full weight where Mamba's is of low rank.
 
-    Initialisation: A = -1; ``softplus(b_Delta)`` log-uniform in ``[delta_min, delta_max]``; weights
+    Initialisation: A = -1; ``softplus(b_delta)`` log-uniform in ``[delta_min, delta_max]``; weights
     and w_B normal with variance ``1 / H``. At zero input a channel forgets over ``1 / Delta``
-    timesteps.
+    timesteps. Beyond ``A_log = 50``, near the end of float32's range, it changes nothing.
 
     Args:
         in_size: H, features of the input.
@@ -69,5 +73,5 @@ class S6(Cell):
 
     def update(self, h: Float[Array, " N"], u: tuple[Array, ...]) -> Float[Array, " N"]:
         delta = jax.nn.softplus(u[0] + self.b_delta)
-        A = -jnp.exp(self.A_log)
-        return jnp.exp(delta * A) * h + jnp.expm1(delta * A) / A * (u[1] * u[2])
+        A = -jnp.exp(capped(self.A_log, A_LOG))
+        return jnp.exp(delta * A) * h + hold_gain(A, delta) * (u[1] * u[2])

@@ -75,6 +75,7 @@ class ComplexGate(Cell):
 
         h_t = a_t * h_{t-1} + B x_t + b
         a_t = sigmoid(W_r x_t + b_r) exp(i (W_phi x_t + b_phi))
+        B = B_re + i B_im,   b = b_re + i b_im
 
     ``|a_t| < 1``, its angle is free: a turn of ``2 pi k / m`` for the symbol k adds modulo m.
 

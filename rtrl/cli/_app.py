@@ -9,24 +9,36 @@ import typer
 from rtrl.cli._errors import UsageError
 from rtrl.cli._names import rule_names
 from rtrl.cli._options import (
+    As,
     Batch,
     Board,
+    Calendar,
     Cell,
     Chunk,
+    Decimal,
     Depth,
+    Drop,
+    Elapsed,
+    Encoding,
     Epochs,
+    Features,
+    Gaps,
+    Header,
     Hidden,
     Horizon,
+    Missing,
     Optimizer,
     Out,
     Rate,
     Resume,
     Rule,
     Seed,
+    Separator,
     Settings,
     Steps,
     Target,
     TaskName,
+    Time,
     Warmup,
     Width,
 )
@@ -90,6 +102,18 @@ def train(
     horizon: Horizon = None,
     warmup: Warmup = None,
     target: Target = None,
+    features: Features = None,
+    drop: Drop = None,
+    kinds: As = None,
+    header: Header = None,
+    encoding: Encoding = None,
+    separator: Separator = None,
+    decimal: Decimal = None,
+    missing: Missing = None,
+    time: Time = None,
+    calendar: Calendar = None,
+    elapsed: Elapsed = False,
+    gaps: Gaps = None,
     settings: Settings = None,
     out: Out = None,
     resume: Resume = False,
@@ -112,6 +136,7 @@ def train(
     from rtrl.cli._experiment import command
 
     setup = _setup(locals())
+    _only_of_files(setup, locals())
     command(setup, settings, out, resume, tensorboard, steps, epochs, _command())
 
 
@@ -139,6 +164,18 @@ def compare(
     horizon: Horizon = None,
     warmup: Warmup = None,
     target: Target = None,
+    features: Features = None,
+    drop: Drop = None,
+    kinds: As = None,
+    header: Header = None,
+    encoding: Encoding = None,
+    separator: Separator = None,
+    decimal: Decimal = None,
+    missing: Missing = None,
+    time: Time = None,
+    calendar: Calendar = None,
+    elapsed: Elapsed = False,
+    gaps: Gaps = None,
     settings: Settings = None,
     out: Out = None,
     resume: Resume = False,
@@ -158,6 +195,7 @@ def compare(
     from rtrl.cli._experiment import command
 
     setup = _setup({**locals(), "rule": None, "chunk": None})
+    _only_of_files(setup, locals())
     command(setup, settings, out, resume, tensorboard, steps, epochs, _command(), (rules, chunks))
 
 
@@ -168,18 +206,18 @@ def stream(
     horizon: Annotated[
         int | None, typer.Option(min=0, help="Rows ahead to predict [default: 1].")
     ] = None,
-    inputs: Annotated[
-        str | None, typer.Option(help="Columns to learn from, such as a,b; all by default.")
-    ] = None,
-    header: Annotated[
-        bool | None, typer.Option("--header/--no-header", help="Whether the first row is names.")
-    ] = None,
-    separator: Annotated[str | None, typer.Option(help="Of the fields; found by itself.")] = None,
-    decimal: Annotated[str | None, typer.Option(help="Decimal mark, . or ,")] = None,
-    missing: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TEXT", help="A missing value, such as -999; may be repeated."),
-    ] = None,
+    features: Features = None,
+    drop: Drop = None,
+    kinds: As = None,
+    header: Header = None,
+    encoding: Encoding = None,
+    separator: Separator = None,
+    decimal: Decimal = None,
+    missing: Missing = None,
+    time: Time = None,
+    calendar: Calendar = None,
+    elapsed: Elapsed = False,
+    gaps: Gaps = None,
     seed: Seed = None,
     cell: Cell = None,
     rule: Rule = None,
@@ -214,12 +252,7 @@ def stream(
     from rtrl.cli import _state
     from rtrl.cli._stream import stream as run_stream
 
-    chosen: dict[str, Any] = {
-        "inputs": None if inputs is None else [name.strip() for name in inputs.split(",")],
-        "header": header, "separator": separator, "decimal": decimal, "missing": missing or None,
-    }  # fmt: skip
-    found = {name: value for name, value in chosen.items() if value is not None}
-    setup = _setup({**locals(), "task": file, "settings": None, "batch": None}, found)
+    setup = _setup({**locals(), "task": file, "settings": None, "batch": None})
     folder = _state.folder(out, file)
     run_stream(setup, folder, go_on=resume, replay=replay, steps=steps, command=_command())
 
@@ -270,11 +303,12 @@ def export(
     write(output_console(), path, out, name)
 
 
-def _setup(options: dict[str, Any], settings: dict[str, Any] | None = None) -> Any:
+def _setup(options: dict[str, Any]) -> Any:
     """The part of a command's options that makes a run what it is."""
     from rtrl.cli._data import parse_settings
     from rtrl.cli._names import find_cell, find_rule
     from rtrl.cli._setup import Setup
+    from rtrl.cli._table import reading
 
     if options["cell"] is not None:
         find_cell(options["cell"])
@@ -283,9 +317,18 @@ def _setup(options: dict[str, Any], settings: dict[str, Any] | None = None) -> A
     if options["lr"] is not None and not 0 < options["lr"] < float("inf"):
         raise UsageError(f"--lr: expected a positive number, got {options['lr']}.")
     given = {k: options[k] for k in Setup.__dataclass_fields__ if k in options}
-    given["settings"] = settings or parse_settings(options["settings"]) or None
+    settings = {**parse_settings(options["settings"]), **reading(options)}
+    given["settings"] = settings or None
     given["target"] = options["target"] or None
     return Setup(**given)
+
+
+def _only_of_files(setup: Any, options: dict[str, Any]) -> None:
+    from rtrl.cli._names import is_file
+    from rtrl.cli._table import OPTIONS, reading
+
+    if not is_file(setup.task) and (given := reading(options)):
+        raise UsageError(f"{OPTIONS[next(iter(given))]}: {setup.task} is no file.")
 
 
 _arguments: list[str] = []

@@ -10,9 +10,12 @@ import numpy as np
 import optax
 
 from rtrl.cli._errors import UsageError, refuse
-from rtrl.cli._names import find_task, is_file
+from rtrl.cli._names import FILE, find_task, is_file
+from rtrl.cli._progress import error_console
+from rtrl.cli._table import Reports, naming_options, print_columns
 from rtrl.streams.evaluate import NRMSE
-from rtrl.tasks import Sequences, Stream, Task, baselines, copying_loss, csv
+from rtrl.tables import read
+from rtrl.tasks import Sequences, Stream, Task, baselines, copying_loss
 
 PROBE = 256  # sequences that are looked at to learn a task's sizes
 TOKENS = 256  # of an embedding, where timesteps are tokens
@@ -31,6 +34,7 @@ class Data(NamedTuple):
         metric: what is reported: "nrmse", "accuracy" or "loss".
         horizon: timesteps from an input to its target (0 but for streams).
         targets: names of what is predicted, for the picture.
+        scaled: which inputs of a stream are on a scale of their own already.
     """
 
     task: Task
@@ -42,6 +46,7 @@ class Data(NamedTuple):
     metric: str
     horizon: int = 0
     targets: tuple[str, ...] = ()
+    scaled: tuple[bool, ...] = ()
 
 
 def squared_error(prediction, target):
@@ -80,7 +85,7 @@ def load(
             return _labelled(task, task.function(**settings))
         if task.kind == "sequences":
             return _sequences(task, batch, settings)
-        if task.name == "csv":
+        if task is FILE:
             return _file(task, name, target, settings)
         ahead = settings.get("horizon", known["horizon"].default)
         stream = task.function(**settings)
@@ -105,7 +110,7 @@ def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
 
 
 def _list(parameters: Any) -> str:
-    hidden = ("batch_size", "source", "target", "on_problem")
+    hidden = ("batch_size", "source", "target", "on_problem", "decided")
     return ", ".join(p for p in parameters if not p.startswith("_") and p not in hidden)
 
 
@@ -117,14 +122,18 @@ def _stream(task: Task, stream: Stream, horizon: int, targets: tuple[str, ...]) 
 def _file(task: Task, path: str, target: list[str] | None, settings: dict[str, Any]) -> Data:
     if path == "-":
         raise UsageError("TASK: standard input is for `rtrl stream -`; give a file here.")
-    if not target:
-        with csv(path, -1) as rows:
-            raise UsageError(f"--target: name the column to predict, one of {rows.columns}.")
-    rows = csv(path, target, **settings)
-    stream = rows.arrays()
-    if rows.in_size == 0:
-        raise UsageError(f"--target: {path} has no other column to predict it from.")
-    return _stream(task, stream, rows.horizon, tuple(rows.targets))
+    reports = Reports()
+    with naming_options(path):
+        if not target:
+            with read(path, -1) as table:
+                names = ", ".join(column.name for column in table.columns if column.name)
+            raise UsageError(f"--target: name the column to predict: {names}.")
+        with read(path, target, on_problem=reports, **settings) as table:
+            print_columns(error_console(), table)
+            stream = table.arrays()
+    reports.close(table)
+    data = _stream(task, stream, table.horizon, tuple(table.targets))
+    return data._replace(scaled=tuple(table.scaled.tolist()))
 
 
 def _sequences(task: Task, batch: int | None, settings: dict[str, Any]) -> Data:

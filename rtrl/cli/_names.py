@@ -7,9 +7,21 @@ from typing import Any
 
 import rtrl
 from rtrl.cli._errors import UsageError, refuse
+from rtrl.tables import read
 from rtrl.tasks import Task, summary
 
 ALIASES = {"laser": "santafe"}
+
+#: What stands among the tasks for a file of the user's.
+FILE = Task(
+    name="file",
+    kind="stream",
+    function=read,
+    summary="A file of your own, or rows as they come.",
+    shapes="Shapes: x (in_size,) and y (out_size,) float64 per row, in the data's own units.",
+    floors="None is known for data of your own.",
+    source="your file.",
+)
 
 
 def cell_names() -> list[str]:
@@ -63,11 +75,11 @@ def is_file(task: str) -> bool:
 
 
 def find_task(name: str) -> Task:
-    """The task of this name; a file is the task ``csv``."""
+    """The task of this name, or `FILE`."""
     tasks = {task.name: task for task in summary()}
     if is_file(name):
-        return tasks["csv"]
-    names = sorted({*tasks, *ALIASES} - {"csv"})
+        return FILE
+    names = sorted({*tasks, *ALIASES})
     found = _match("TASK", name, names, "or a file such as data.csv")
     return tasks[ALIASES.get(found, found)]
 

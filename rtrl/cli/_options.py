@@ -70,6 +70,55 @@ Target = Annotated[
         help="Column of a file to predict: a name or a number from 0; may be repeated.",
     ),
 ]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMNS", help="Columns to learn from, such as a,b [default: all that can be]."
+    ),
+]
+Drop = Annotated[
+    str | None, typer.Option(metavar="COLUMNS", help="Columns not to learn from, such as a,b.")
+]
+As = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--as",
+        metavar="COLUMN=KIND",
+        help="What a column is: number, percentage, money, boolean, class, time, counter, text, "
+        "decimal-comma, day-first, epoch-ms, ...; may be repeated.",
+    ),
+]
+Header = Annotated[
+    bool | None, typer.Option("--header/--no-header", help="Whether the first row is names.")
+]
+Encoding = Annotated[
+    str | None, typer.Option(help="Of the file, such as latin-1 [default: found by itself].")
+]
+Separator = Annotated[str | None, typer.Option(help="Of the fields; found by itself.")]
+Decimal = Annotated[str | None, typer.Option(help="Decimal mark, . or ,")]
+Missing = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="A missing value, such as -999; may be repeated."),
+]
+Time = Annotated[
+    str | None, typer.Option("--time", metavar="COLUMN", help="Column of times; found by itself.")
+]
+Calendar = Annotated[
+    bool | None,
+    typer.Option(
+        "--calendar/--no-calendar",
+        help="Learn from hour, weekday and day of the year [default: if rows are days apart].",
+    ),
+]
+Elapsed = Annotated[
+    bool, typer.Option("--elapsed", help="Learn from the time since the row before, too.")
+]
+Gaps = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOW", help="What a gap in the times does: fill it, hold the memory or reset it [default: fill]."
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

@@ -109,8 +109,10 @@ def build_model(setup: Setup, in_size: int | None, out_size: int) -> rtrl.Sequen
         raise UsageError(f"--cell, --width, --depth or --hidden: {error}") from error
 
 
-def build_learner(setup: Setup, data_kind: str, loss: Any, model: Any) -> Any:
-    """A learner; for a stream one that standardises online."""
+def build_learner(
+    setup: Setup, data_kind: str, loss: Any, model: Any, scaled: tuple[bool, ...] = ()
+) -> Any:
+    """A learner; for a stream one that standardises online all inputs that are not ``scaled``."""
     rule = find_rule(setup.rule or "RTRL")
     if setup.optimizer == "kalman":
         optimizer = rtrl.kalman(lambda grads: grads.decoder.bias[0])
@@ -119,7 +121,8 @@ def build_learner(setup: Setup, data_kind: str, loss: Any, model: Any) -> Any:
     learner = rtrl.OnlineLearner(loss, optimizer, rule=rule)
     if data_kind != "stream":
         return learner
-    return rtrl.Standardized(learner, warmup=_or(setup.warmup, WARMUP))
+    inputs = [not s for s in scaled] if any(scaled) else True
+    return rtrl.Standardized(learner, inputs=inputs, warmup=_or(setup.warmup, WARMUP))
 
 
 @contextmanager

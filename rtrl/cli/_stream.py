@@ -1,8 +1,6 @@
 """``rtrl stream``: rows in, a prediction for each out at once, learning behind it."""
 
 import csv as text
-import io
-import itertools
 import os
 import sys
 import time
@@ -19,6 +17,7 @@ from rtrl.cli._closing import close_stream
 from rtrl.cli._data import Data, squared_error
 from rtrl.cli._errors import UsageError
 from rtrl.cli._learn import WINDOW
+from rtrl.cli._names import FILE
 from rtrl.cli._progress import error_console, progress
 from rtrl.cli._report import note
 from rtrl.cli._score import Score
@@ -33,23 +32,27 @@ from rtrl.cli._setup import (
     same_run,
 )
 from rtrl.cli._signals import Stop
+from rtrl.cli._table import Reports, naming_options, print_columns
 from rtrl.cli._train import SAVE_SECONDS
-from rtrl.tasks import CsvStream, Problem, Stream, csv, open_lines, summary
+from rtrl.tables import Table, read
+from rtrl.tasks import Stream
 
 
 class Rows:
     """An open file of rows, and where in it a run is."""
 
-    def __init__(self, stream: CsvStream, skip: int):
-        self.stream = stream
+    def __init__(self, table: Table, skip: int, reports: Reports):
+        self.table = table
         self.skip = skip
+        self.reports = reports
 
     def __iter__(self) -> Iterator:
         for _ in range(self.skip):
-            if next(self.stream, None) is None:
+            if next(self.table, None) is None:
                 return
             self.skip -= 1
-        yield from self.stream
+        self.reports.silent = False
+        yield from self.table
 
 
 def stream(
@@ -62,11 +65,11 @@ def stream(
         setup = given if about is None else same_run(about["setup"], given)
         if about is None and (previous := _state.keep_previous(path)):
             note(f"rtrl: the state of an earlier run is now {previous}")
-        rows = next(stop.items(_opened(setup, about, replay)), None)
+        rows = next(stop.items(_opened(setup, about, replay, console)), None)
         if rows is None:
             note("rtrl: stopped before the first row; nothing was learned.")
             return
-        with rows.stream:
+        with rows.table:
             _run(setup, rows, about, path, stop, steps, console, command)
 
 
@@ -80,7 +83,7 @@ def _run(
     console: Any,
     command: str,
 ) -> None:
-    source = rows.stream
+    source = rows.table
     setup = complete_for(setup, source)
     chunk, horizon = setup.chunk or 1, source.horizon
     learner, state = begin(setup, source)
@@ -89,7 +92,8 @@ def _run(
         state, arrays = _state.load(path, about, state)
         score = Score.restore(horizon, WINDOW, arrays, about["history"], about["every"])
         done, header = about["done"], False
-    began, saved, broken = done, time.monotonic(), False
+    first = 0 if about is None else done - about["memory"]["inserted"]
+    saved, broken = time.monotonic(), False
     writer = text.writer(sys.stdout, lineterminator="\n")
     newest: list[Any] = []
 
@@ -97,50 +101,56 @@ def _run(
         _save(path, setup, source, state, score, done)
 
     title = f"{Path(setup.task).name}, {label(setup)}"
-    last = None if steps is None else began + steps
-    with progress(console, title, last, done, "rows", live=not sys.stdout.isatty()) as bar:
+    last = None if steps is None else first + steps
+    with progress(console, title, last, first, "rows", live=not sys.stdout.isatty()) as bar:
         pairs = learner.stream(state, _tap(stop.items(iter(rows)), newest), chunk, horizon)
         try:
             if header:
                 ahead = f" +{horizon}" if horizon else ""
                 writer.writerow(["row", *(name + ahead for name in source.targets)])
                 sys.stdout.flush()
-            while steps is None or done < began + steps:
+            while steps is None or source.rows - source.inserted < first + steps:
                 pair = next(pairs, None)
                 if pair is None:
                     break
                 state, out = pair
                 done += 1
                 prediction = np.asarray(out.prediction, np.float64)
+                if source.filled:  # it stands for a row that is missing
+                    score.add(done, np.full_like(prediction, np.nan), newest.pop()[1])
+                    continue
                 score.add(done, prediction, newest.pop()[1])
-                writer.writerow([done, *map(repr, prediction.tolist())])
+                row = source.rows - source.inserted
+                writer.writerow([row, *map(repr, prediction.tolist())])
                 sys.stdout.flush()
-                bar.update(done, _live(score))
+                bar.update(row, _live(score))
                 if time.monotonic() - saved > SAVE_SECONDS:
                     keep()
                     saved = time.monotonic()
         except BrokenPipeError:  # the reader has left: so do we, without a word
             broken = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        speed = bar.speed(done)
+        row = source.rows - source.inserted
+        speed = bar.speed(row)
     keep()
+    rows.reports.close(source)
     if not broken:
         close_stream(
-            console, command, setup, score, path.parent, rows=done, new=done - began,
+            console, command, setup, score, path.parent, rows=row, new=row - first,
             left_out=source.skipped, speed=speed, targets=source.targets,
         )  # fmt: skip
-        state = f"{'Stopped; the' if stop.requested else 'The'} state after row {done:,}"
+        state = f"{'Stopped; the' if stop.requested else 'The'} state after row {row:,}"
         again = "To go on: the same command with --resume"
         console.print(f"{state} is in {path}. {again}", soft_wrap=True)
 
 
-def begin(setup: Setup, source: CsvStream) -> tuple[Any, Any]:
+def begin(setup: Setup, source: Table) -> tuple[Any, Any]:
     """A learner for the columns of a file, and its first state."""
     model = build_model(setup, source.in_size, source.out_size)
     chunk, delay = setup.chunk or 1, source.horizon
     x, y = np.zeros(source.in_size), np.zeros(source.out_size)
     with naming_rule(setup):
-        learner = build_learner(setup, "stream", squared_error, model)
+        learner = build_learner(setup, "stream", squared_error, model, tuple(source.scaled.tolist()))
         # Compile now, on rows that nobody sees, and not when a live row waits for its prediction.
         rows = ((x, y) for _ in range(2 * chunk + delay))
         for _ in learner.stream(learner.init(model), rows, chunk=chunk, delay=delay):
@@ -153,74 +163,41 @@ def _live(score: Score) -> str:
     return f"NRMSE {recent:.3f} (last {WINDOW})" if recent == recent else "NRMSE not known yet"
 
 
-def complete_for(setup: Setup, source: CsvStream) -> Setup:
+def complete_for(setup: Setup, source: Table) -> Setup:
     """Fill in the defaults for the columns of a file."""
-    if source.in_size == 0:
-        raise UsageError("--target: there is no other column to predict it from at horizon 0.")
-    task = next(task for task in summary() if task.name == "csv")
     empty = Stream(np.zeros((0, source.in_size)), np.zeros((0, source.out_size)))
     data = Data(
-        task, "stream", empty, source.in_size, source.out_size, squared_error, "nrmse",
+        FILE, "stream", empty, source.in_size, source.out_size, squared_error, "nrmse",
         source.horizon,
     )  # fmt: skip
     return complete(setup, data)
 
 
-def _opened(setup: Setup, about: dict[str, Any] | None, replay: bool) -> Iterator[Rows]:
+def _opened(
+    setup: Setup, about: dict[str, Any] | None, replay: bool, console: Any
+) -> Iterator[Rows]:
     """The rows still to come; opening reads the first of them, so it may wait."""
-    if not setup.target:
-        with _read(setup.task, -1) as columns:
-            names = ", ".join(columns.columns)
-        raise UsageError(f"--target: name the column to predict: {names}.")
     settings = dict(setup.settings or {})
     settings["horizon"] = 1 if setup.horizon is None else setup.horizon
-    if about is not None and setup.task == "-" and not replay:
-        yield Rows(_go_on(about, settings), 0)
-        return
-    skip = 0 if about is None else about["done"]
-
-    def report(problem: Problem) -> None:
-        if opened is None or opened.rows >= skip:
-            note(f"rtrl: {problem} (row left out)")
-
-    opened: CsvStream | None = None
-    opened = _read(setup.task, setup.target, on_problem=report, **settings)
-    yield Rows(opened, skip)
-
-
-def _go_on(about: dict[str, Any], settings: dict[str, Any]) -> CsvStream:
-    """Standard input where the header is behind us: its columns are known from before."""
-
-    def report(problem: Problem) -> None:
-        note(f"rtrl: {problem._replace(line=problem.line - 1)} (row left out)")
-
-    columns, line = about["columns"], io.StringIO()
-    text.writer(line, delimiter=columns["separator"]).writerow(columns["names"])
-    lines, _ = open_lines("-")
-    settings |= {"inputs": columns["inputs"], "separator": columns["separator"], "header": True}
-    known = itertools.chain([line.getvalue()], lines)
-    stream = _read(known, columns["targets"], on_problem=report, **settings)
-    stream.rows = about["done"]  # its first targets belong to rows that have been predicted
-    return stream
-
-
-def _read(source: Any, target: Any, **settings: Any) -> CsvStream:
-    try:
-        return csv(source, target, **settings)
-    except (ValueError, OSError) as error:
-        raise UsageError(_named(source, error)) from error
-
-
-def _named(task: Any, error: Exception) -> str:
-    """A mistake in the words of the command line."""
-    if isinstance(error, OSError):
-        return f"FILE: can't read {task}: {error.strerror}."
-    argument, colon, rest = str(error).partition(":")
-    options = {
-        name: "--" + name
-        for name in ("target", "horizon", "inputs", "separator", "decimal", "header", "time")
-    }
-    return f"{options.get(argument, 'FILE')}{colon}{rest}" if colon else f"FILE: {error}"
+    reports = Reports()
+    with naming_options():
+        if not setup.target:
+            with read(setup.task, -1, **(settings | {"features": None})) as table:
+                names = ", ".join(column.name for column in table.columns if column.name)
+            raise UsageError(f"--target: name the column to predict: {names}.")
+        if about is not None:
+            settings["decided"] = about["columns"]
+        goes_on = about is not None and setup.task == "-" and not replay
+        if goes_on:  # the header is behind us
+            settings["header"] = False
+        table = read(setup.task, setup.target, on_problem=reports, **settings)
+    if about is None:
+        print_columns(console, table)
+    elif goes_on:
+        table.recall(about["memory"])
+    else:
+        reports.silent = True
+    yield Rows(table, 0 if about is None or goes_on else about["done"], reports)
 
 
 def _about(path: Path, given: Setup) -> dict[str, Any]:
@@ -238,18 +215,13 @@ def _tap(source: Iterator, newest: list) -> Iterator:
         yield item
 
 
-def _save(path: Path, setup: Setup, source: CsvStream, state, score: Score, done: int) -> None:
-    names = source.columns
+def _save(path: Path, setup: Setup, source: Table, state, score: Score, done: int) -> None:
     about = {
         "command": "stream",
         "setup": as_dict(replace(setup)),
         "sizes": {"in_size": source.in_size, "out_size": source.out_size, "kind": "stream"},
-        "columns": {
-            "names": names,
-            "separator": source.separator,
-            "inputs": [names.index(name) for name in source.inputs],
-            "targets": [names.index(name) for name in source.targets],
-        },
+        "columns": source.decisions(),
+        "memory": source.memory(),
         "done": done,
         "history": score.history,
         "every": score.every,

@@ -17,7 +17,7 @@ def list_tasks(name: str | None) -> None:
 
     console = output_console()
     if name is not None:
-        task = find_task(name) if name != "csv" else next(t for t in summary() if t.name == "csv")
+        task = find_task(name)
         console.print(f"{task.name}: {task.summary}\n\n{task.shapes}\n", soft_wrap=True)
         console.print(f"Floors: {task.floors}\n\nSource: {task.source}", soft_wrap=True)
         return

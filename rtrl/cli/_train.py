@@ -54,7 +54,7 @@ def begin(setup: Setup, data: Data) -> tuple[Any, Any]:
     model = build_model(setup, data.in_size, data.out_size)
     key = jax.random.fold_in(jax.random.key(setup.seed or 0), 1)
     with naming_rule(setup):
-        learner = build_learner(setup, data.kind, data.loss, model)
+        learner = build_learner(setup, data.kind, data.loss, model, data.scaled)
         state = learner.init(model, batch_size=setup.batch, key=key)
     if data.kind == "stream":
         state = rtrl.open_stream(state, chunk=setup.chunk or 1, delay=data.horizon)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from rtrl.engine._data import Chunk
 from rtrl.engine._rule import Rule
+from rtrl.engine._varying import axes_of, devices, total, vary
 
 Loss = Callable[[PyTree, PyTree], Array]
 
@@ -19,10 +20,12 @@ class ChunkResult(NamedTuple):
     """What a chunk gives: predictions and losses of its timesteps, gradient of its objective."""
 
     predictions: PyTree[Array]
-    losses: Float[Array, "time *batch"]  # per sample, unweighted; NaN where there is no target
+    losses: Float[Array, "time *batch"]  # per sample, unweighted; inf where there is no target
     weights: Float[Array, "time *batch"]  # as used: zero where a target or loss was not finite
+    objective: Float[Array, ""]
     grads: PyTree
     carry: PyTree
+    axes: frozenset[str]  # of the mesh of a shard_map, over which samples are distributed
 
 
 def chunk_gradient(
@@ -41,20 +44,30 @@ def chunk_gradient(
     trace); the loss's error is taken at every prediction; the rule carries it back to the
     parameters.
 
+    Inside `jax.shard_map` the batch is all devices' along the mesh axes over which the data vary
+    and the parameters do not.
+
     Args:
         forgive: give a loss that is not finite, or whose error is not, the weight zero.
     """
     params, static = eqx.partition(model, eqx.is_inexact_array)
+    axes = axes_of((model, carry, chunk, key))
+    carry = vary(carry, axes)  # a trace, too: what comes back for it is no gradient to be summed
+    axes -= axes_of(params)
 
     def run(params, carry):
         network = eqx.combine(params, static)
         return network(chunk.xs, carry, rule=rule, resets=chunk.resets, mask=chunk.mask, key=key)
 
+    # Only the network knows whether it runs a cell twice; without its word traces advance in the
+    # forward pass, which is always right.
     once = getattr(model, "recurs_once", False)
     predictions, pull = rule.differentiate(run, params, carry, once=once)
     weights = chunk.weights
     if chunk.ys is None:
-        losses = jnp.full_like(weights, jnp.nan)
+        # The errors are zero rather than absent: the backward pass must run all the same, as it is
+        # what advances deferred traces.
+        losses = jnp.full_like(weights, jnp.inf)
         errors = jax.tree.map(jnp.zeros_like, predictions)
         weights = jnp.zeros_like(weights)
     else:
@@ -62,12 +75,17 @@ def chunk_gradient(
         if forgive:
             usable = jnp.isfinite(losses)
             for error in jax.tree.leaves(errors):
+                # A loss may be finite where its derivative is not, as that of a root at zero.
                 usable &= jnp.isfinite(error).all(range(weights.ndim, error.ndim))
             weights = jnp.where(usable, weights, 0)
-        samples = 1 if weights.ndim == 1 else weights.shape[1]
-        errors = jax.tree.map(lambda e: _weigh(e, weights / samples, forgive), errors)
+    # The mean over the batch is taken here, once, so that no rule needs to know of it.
+    samples = devices(axes) * (1 if weights.ndim == 1 else weights.shape[1])
+    errors = jax.tree.map(lambda e: _weigh(e, weights / samples), errors)
+    objective = total(_weigh(losses, weights / samples).sum(), axes)
     grads, carry = pull(errors)
-    return ChunkResult(predictions, losses, weights, grads, carry)
+    # Reverse mode has summed it over devices; a rule with means of its own has not.
+    grads = jax.tree.map(lambda g, p: total(g, axes_of(g) - axes_of(p)), grads, params)
+    return ChunkResult(predictions, losses, weights, objective, grads, carry, axes)
 
 
 def _loss_and_error(loss: Loss, predictions: PyTree, ys: PyTree, axes: int) -> tuple[Array, PyTree]:
@@ -99,10 +117,11 @@ def _scalar(loss: Loss, prediction: PyTree, y: PyTree) -> Array:
     return jnp.asarray(value)
 
 
-def _weigh(error: Array, weights: Array, forgive: bool) -> Array:
-    weights = jnp.expand_dims(weights, range(weights.ndim, error.ndim)).astype(error.dtype)
-    weighted = error * weights
-    return jnp.where(weights == 0, 0, weighted) if forgive else weighted
+def _weigh(a: Array, weights: Array) -> Array:
+    """What has weight zero does not count, whatever it is."""
+    weights = jnp.expand_dims(weights, range(weights.ndim, a.ndim)).astype(a.dtype)
+    # Zero times NaN is NaN, so it must be replaced, not multiplied.
+    return jnp.where(weights == 0, 0, a * weights)
 
 
 def over_chunks(

@@ -1,28 +1,27 @@
 """Mechanical checks that a cell keeps its contract; a cell that breaks it is refused by name."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array
 
 from rtrl.cells import Cell, as_tuple, is_dense
 from rtrl.engine._dependence import depends
 from rtrl.engine._modules import Modules
-from rtrl.engine._structure import signature, structure, with_values
+from rtrl.engine._samples import refuse_by_samples
+from rtrl.engine._signature import Signature, signature, trace_abstractly
+from rtrl.engine._structure import structure
 
 
 def check_cell(cell: Cell) -> None:
     """Raise a `ValueError` that says what breaks the contract of `Cell`, if anything does.
 
-    Shapes and dtypes are read off without computing. Independence of the modules and holomorphy
-    are tested by differentiating one timestep at a random point: a Jacobian is diagonal exactly if
-    its product with any vector is the vector times its product with ones. Cells that differ in
-    the values of their arrays alone are checked once.
+    Shapes and dtypes, independence of the modules and holomorphy are proven from the cell's code
+    (see `structure`), once for all cells that differ in the values of their arrays alone. Where
+    there is no proof the cell is run at samples, and refused if one of them contradicts the
+    contract. A cell with neither a proof nor a contradiction passes and takes the general path:
+    its forward pass is that of its code, its gradients are as good as its promise.
     """
     name = type(cell).__name__
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(cell, eqx.is_inexact_array))
@@ -34,23 +33,15 @@ def check_cell(cell: Cell) -> None:
                 "project() or update() with jax.lax.complex."
             )
     _check(signature(cell))
+    proven = structure(Modules(cell))
+    if not (proven.independent and proven.holomorphic):
+        refuse_by_samples(cell)
 
 
 @functools.lru_cache(maxsize=256)
-def _check(signature: tuple) -> None:
-    """Check a cell of this signature at random values of its arrays (which jit may hide)."""
-    rng = np.random.default_rng(0)
-
-    def draw(a):
-        if jnp.issubdtype(a.dtype, jnp.inexact):
-            return rng.uniform(0.1, 0.9, a.shape).astype(a.dtype)
-        return np.ones(a.shape, a.dtype)
-
-    with jax.ensure_compile_time_eval():
-        cell = with_values(signature, draw)
-        name = type(cell).__name__
-        _check_shapes(cell, name)
-        _check_jacobians(cell, name)
+def _check(signature: Signature) -> None:
+    """Check the shapes of a cell of this signature."""
+    trace_abstractly(signature, lambda cell: _check_shapes(cell, type(cell).__name__))
 
 
 def _check_shapes(cell: Cell, name: str) -> None:
@@ -129,93 +120,3 @@ def _check_recurrent(cell: Cell, name: str, n: int, dtype) -> None:
 
 def _signature(leaf) -> tuple:
     return (leaf.shape, jnp.dtype(leaf.dtype))
-
-
-def _check_jacobians(cell: Cell, name: str) -> None:
-    rng = np.random.default_rng(0)
-
-    def draw(like, real=False) -> Any:
-        sample = rng.standard_normal(like.shape)
-        if jnp.iscomplexobj(like) and not real:
-            sample = sample + 1j * rng.standard_normal(like.shape)
-        return sample.astype(like.dtype)
-
-    example = Modules(cell).example()
-    h, u = jax.tree.map(draw, example)
-    directions = {
-        n: draw(point, real=True) for n, (point, _) in _arguments(Modules(cell), h, u).items()
-    }
-
-    @eqx.filter_jit  # one small program instead of a compilation for every operation
-    def probe(cell):
-        arguments = _arguments(Modules(cell), h, u)
-        return {n: _compare(f, x, directions[n]) for n, (x, f) in arguments.items()}
-
-    for argument, (rotations, (got, expected)) in probe(cell).items():
-        if any(_differ(*pair) for pair in rotations):
-            raise ValueError(
-                f"{name}.update() is complex but not holomorphic in {argument}: its derivative is "
-                "not one complex number per module. Write it with two real numbers per module "
-                "instead (initial() giving a pair of real arrays)."
-            )
-        if _differ(got, expected):
-            point, function = _arguments(Modules(cell), h, u)[argument]
-            raise ValueError(
-                f"{name}.update(): its modules are not independent: {argument} of one module "
-                f"reaches the state of another ({_interacting(function, point)}). Online rules "
-                "need update() to be elementwise over modules; only project() and recurrent() may "
-                "mix."
-            )
-
-
-def _arguments(m: Modules, h: Array, u: tuple[Array, ...]) -> dict[str, tuple[Array, Callable]]:
-    """Everything per module that a timestep depends on: its value, and the timestep as a function
-    of it alone."""
-    n = h.shape[1]
-    arguments: dict[str, tuple[Array, Callable]] = {"the state h": (h, lambda h: m.update(h, u))}
-    for p, v in enumerate(u):
-        if v.shape == (n,):  # a row that all modules share may reach them all
-            arguments[f"the projected input u[{p}]"] = (
-                v,
-                lambda v, p=p: m.update(h, (*u[:p], v, *u[p + 1 :])),
-            )
-    for i in structure(m).module_leaves:
-        if m.leaves[i].shape == (n,):
-            arguments[f"the parameter {m.names[i]}"] = (
-                jnp.asarray(m.leaves[i]),
-                lambda v, i=i: m.update(h, u, [*m.leaves[:i], v, *m.leaves[i + 1 :]]),
-            )
-    return arguments
-
-
-def _compare(function: Callable, point: Array, direction: Array):
-    """Jvps that are equal where ``function`` is elementwise over modules and holomorphic."""
-    expected = 0.0
-    rotations = []
-    for j in range(point.shape[0] if point.ndim == 2 else 1):  # the numbers of a module
-        ones = jnp.zeros_like(point).at[j].set(1) if point.ndim == 2 else jnp.ones_like(point)
-        slope = jax.jvp(function, (point,), (ones,))[1]
-        expected = expected + slope * (direction[j] if point.ndim == 2 else direction)
-        if jnp.iscomplexobj(point):
-            rotations.append((jax.jvp(function, (point,), (1j * ones,))[1], 1j * slope))
-    return rotations, (jax.jvp(function, (point,), (direction,))[1], expected)
-
-
-def _differ(a: Any, b: Any) -> bool:
-    # Rounding of a handful of operations; where an entry is not finite nothing can be concluded.
-    tolerance = 1e3 * float(jnp.finfo(a.dtype).eps)
-    a, b = np.asarray(a), np.asarray(b)
-    scale = np.maximum(np.abs(a), np.abs(b)) + 1.0
-    finite = np.isfinite(a) & np.isfinite(b)
-    return bool(np.any(np.abs(a - b)[finite] > (tolerance * scale)[finite]))
-
-
-def _interacting(function: Callable, point: Array) -> str:
-    """Name up to three pairs of modules that interact."""
-    jacobian = jax.jacfwd(function, holomorphic=bool(jnp.iscomplexobj(point)))(point)
-    strength = np.abs(np.asarray(jacobian)).max(axis=0)  # (N, [d,] N): state, argument
-    if point.ndim == 2:
-        strength = strength.max(axis=1)
-    np.fill_diagonal(strength, 0)
-    pairs = np.argwhere(strength > 0)[:3]
-    return ", ".join(f"module {j} reaches module {i}" for i, j in pairs.tolist())

@@ -11,26 +11,31 @@ class Deferred(eqx.Module):
     """A trace that advances in the backward pass: its derivative is the trace after the chunk.
 
     The engine's own device, so that one pass over a trace both advances it and reads the gradient
-    off it, which needs an error that the forward pass does not know yet.
+    off it, which needs an error that the forward pass does not know yet. Right only where one
+    recurrence takes it and the model returns what that gives, which `check_once` proves.
 
     Attributes:
         trace: the trace before the chunk.
-        spent: whether a recurrence has taken it, so that the next can't.
+        place: of its cell, while `check_once` follows what a model does with it.
     """
 
     trace: PyTree[Array]
-    spent: bool = eqx.field(static=True, default=False)
+    place: int | None = eqx.field(static=True, default=None)
 
     def to_come(self, after: PyTree[Array]) -> "Deferred":
         """What takes its place after the forward pass: what has no derivative has advanced."""
+        # The old trace stays in its place, as reverse mode asks the result for the same shapes; its
+        # values are never read again.
         waiting, _ = eqx.partition(self.trace, eqx.is_inexact_array)
         _, advanced = eqx.partition(after, eqx.is_inexact_array)
-        return Deferred(eqx.combine(waiting, advanced), spent=True)
+        return Deferred(eqx.combine(waiting, advanced))
 
 
 def defer(carry: PyTree[Carry]) -> tuple[PyTree, PyTree]:
     """Make the traces `Deferred`; split them from the rest, for `eqx.combine` to join."""
     deferred = jax.tree.map(lambda c: Carry(c.state, Deferred(c.trace)), carry, is_leaf=is_carry)
+    # Only what can have a derivative may be an argument that is differentiated: a random rule's
+    # keys stay in the other half.
     traces = jax.tree.map(
         lambda c: Carry(
             jax.tree.map(lambda _: False, c.state),
@@ -46,8 +51,6 @@ def settle(after: PyTree[Carry], traces: PyTree) -> PyTree[Carry]:
     """The carry after a chunk from what the forward and the backward pass gave."""
 
     def join(c: Carry, derivative: Carry) -> Carry:
-        if not c.trace.spent:  # a cell that was not run
-            return Carry(c.state, c.trace.trace)
         _, advanced = eqx.partition(c.trace.trace, eqx.is_inexact_array)
         return Carry(c.state, eqx.combine(derivative.trace.trace, advanced))
 

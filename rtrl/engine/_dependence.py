@@ -1,21 +1,61 @@
-"""What a value depends on, read off the code that computes it."""
+"""What a value depends on, proven from the code that computes it."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.extend.core import Jaxpr
 from jaxtyping import Array, PyTree
+
+from rtrl.engine._jaxpr import acts, read
+
+Names = frozenset[int]
+
+
+class Dependence:
+    """The arguments that a value is made of.
+
+    Every operation is taken to use all it is given, so a value depends on no argument that is not
+    listed, whatever the values; one that is listed may still not matter (``0 * x``). Derivatives
+    of a value depend on nothing that the value does not. What an operation does on the side may
+    reach every other that does such things.
+    """
+
+    constant: Names = frozenset()
+    of_values = True
+
+    def __init__(self):
+        self.side: Names = frozenset()
+
+    def either(self, a: Names, b: Names) -> Names:
+        return a | b
+
+    chosen = either
+
+    def item(self, stacked: Names) -> Names:
+        return stacked
+
+    stack = item
+
+    def apply(self, eqn: Any, inputs: list[Names]) -> list[Names]:
+        names = frozenset[int]().union(*inputs)
+        if acts(eqn):
+            self.side |= names
+            names = self.side
+        return [names] * len(eqn.outvars)
+
+
+def dependences(jaxpr: Jaxpr) -> list[Names]:
+    """Which of its arguments, by number, each result of a program may depend on."""
+    known = Dependence()
+    inputs = [frozenset({i}) for i in range(len(jaxpr.invars))]
+    while True:
+        before = known.side
+        results = read(known, jaxpr, inputs)
+        if known.side == before:
+            return results
 
 
 def depends(function: Callable[[Any], PyTree[Array]], argument: PyTree[Array]) -> bool:
-    """Whether ``function(argument)`` depends on ``argument``, read off the trace.
-
-    A mapped argument whose output is not mapped cannot have been used.
-    """
-    jax.eval_shape(function, argument)  # an error of the function itself surfaces here
-    batched = jax.tree.map(lambda a: a[None], argument)
-    try:
-        jax.eval_shape(jax.vmap(function, out_axes=None), batched)
-    except ValueError:
-        return True
-    return False
+    """Whether ``function(argument)`` may depend on the value of ``argument``: no is a proof."""
+    return any(dependences(jax.make_jaxpr(function)(argument).jaxpr))

@@ -21,6 +21,7 @@ def states(m: Modules, h0, u, resets, mask) -> tuple[Array, Array]:
     """The states before and after every timestep, ``(K, B, d, N)`` each."""
 
     def restart(h, reset):
+        # By `where` and not by a product: the state before a reset may hold anything, also NaN.
         return h if reset is None else jnp.where(reset[..., None, None], m.initial, h)
 
     def keep(after, before, present):
@@ -28,7 +29,9 @@ def states(m: Modules, h0, u, resets, mask) -> tuple[Array, Array]:
 
     # What needs no state is done for all timesteps at once.
     if structure(m).affine and not m.recurrent():
+        # By update(h, u) = D h + update(0, u), the constant part is the update at rest.
         drive = jax.vmap(jax.vmap(lambda u: m.update(jnp.zeros_like(m.initial), u)))(u)
+        # D sees no state, so any state will do to ask for it.
         decay = m.per_timestep(m.decay, jnp.zeros_like(drive), u)
         steady = decay.shape[0] == 1
 
@@ -65,12 +68,15 @@ def states(m: Modules, h0, u, resets, mask) -> tuple[Array, Array]:
         hs = h1[None]
     else:
         _, hs = jax.lax.scan(step, h0, (inputs, resets, mask))
+    # What a timestep saw: the state before it, or the initial one where a sequence began there.
     before = restart(jnp.concatenate([h0[None], hs[:-1]]), resets)
     return before, hs
 
 
 def one_step_derivatives(m: Modules, rule: LocalRule, before, xs, u, resets, mask) -> Partials:
     """The one-step derivatives that the rule's trace is made of."""
+    # `Spatial` takes J and E at rest, which splits off the recurrent term only where the cell is
+    # affine; elsewhere there is none to split off.
     around = before if rule.sees_state or not structure(m).affine else jnp.zeros_like(before)
     w = (*u, *m.recurrent_inputs(around))
     D = m.per_timestep(m.decay, before, w)
@@ -79,8 +85,10 @@ def one_step_derivatives(m: Modules, rule: LocalRule, before, xs, u, resets, mas
         m.names[i]: m.per_timestep(lambda h, w, i=i: m.immediate(h, w, i), around, w)
         for i in structure(m).module_leaves
     }
+    # One slope for all recurrent projections: they multiply the same output.
     slope = m.per_timestep(m.slope, before) if m.recurrent() else None
     if resets is not None:
+        # The state that a reset puts in place depends on nothing, so nothing passes it.
         D = jnp.where(resets[..., None, None, None], 0, D)
         slope = slope if slope is None else jnp.where(resets[..., None, None], 0, slope)
     if mask is not None:  # a timestep that did not happen: the state is handed on
@@ -88,9 +96,11 @@ def one_step_derivatives(m: Modules, rule: LocalRule, before, xs, u, resets, mas
         if resets is not None:
             stay = jnp.where(resets[..., None, None, None], 0, stay)
         D = jnp.where(mask[..., None, None, None], D, stay)
+        # `where` again: the derivatives at an input that was taken out may be NaN.
         J = [jnp.where(mask[..., None, None], j, 0) for j in J]
         E = {name: jnp.where(mask[..., None, None], e, 0) for name, e in E.items()}
     inputs = [None if weight is None else xs for weight in m.weights()]
     if m.recurrent():
+        # A recurrent weight multiplies what the modules saw of each other, as W multiplies x.
         inputs += [jax.vmap(jax.vmap(m.visible))(around)] * len(m.recurrent())
-    return Partials(D, tuple(J), E, tuple(inputs), m.recurrent(), slope)
+    return Partials(D, tuple(J), E, tuple(inputs), m.recurrent(), slope, resets)

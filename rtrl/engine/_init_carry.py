@@ -40,6 +40,7 @@ def init_carry(tree: PyTree, rule: "Rule", batch_size: int | None = None) -> PyT
     )
     cells = cells_of(tree)
     require(bool(cells), "tree", "a cell or a network that holds cells", type(tree).__name__)
+    # Counted over the whole tree: `ExactRTRL` has a direction for every parameter of the network.
     parameters = sum(a.size for a in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)))
 
     def carry(cell: Cell) -> Carry:

@@ -4,11 +4,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Inexact
+from jaxtyping import Array, Bool, Float, Inexact
+
+from rtrl.engine._varying import axes_of, vary
 
 
 def apply(matrix: Array, vector: Array) -> Array:
     """Multiply module by module: ``(..., d, d, N)`` with ``(..., d, N)``."""
+    # N tiny matrices, written elementwise with the modules last: what is long is what the processor
+    # works on side by side.
     if matrix.shape[-2] == 1:
         return matrix[..., 0, :] * vector
     return (matrix * vector[..., None, :, :]).sum(-2)
@@ -34,8 +38,11 @@ def identity(d: int, dtype: Any) -> Array:
 
 def suffix_products(D: Inexact[Array, "k b d d N"], length: int) -> tuple[Array, Array]:
     """All ``P_1 .. P_K`` and ``P_0``; D has K timesteps or one value for all of them."""
+    # Backwards, so that P_k comes without an inverse: D may be zero (a reset) or tiny.
     last = jnp.broadcast_to(identity(D.shape[2], D.dtype), D.shape[1:])
+    last = vary(last, axes_of(D))
     if D.shape[0] == 1:
+        # One D for all timesteps is closed over: a copy for each would be read for nothing.
         first, products = jax.lax.scan(
             lambda P, _: (compose(P, D[0]), P), last, None, length=length, reverse=True
         )
@@ -44,26 +51,36 @@ def suffix_products(D: Inexact[Array, "k b d d N"], length: int) -> tuple[Array,
     return products, first
 
 
-def temporal_errors(deltas: Inexact[Array, "K B d N"], D: Array) -> tuple[Array, Array]:
+def temporal_errors(
+    deltas: Inexact[Array, "K B d N"], D: Array, resets: Bool[Array, "K B"] | None = None
+) -> tuple[Array, Array]:
     """Errors accumulated backwards through the chunk: all ``e_k``, and ``a_0``."""
     zero = jnp.zeros_like(deltas[0])
 
     def back(later, step):
-        delta_k, D_k = step
+        delta_k, D_k, reset = step
         e = delta_k + later
-        return apply_transposed(D_k, e), e
+        return choose_zero(reset, apply_transposed(D_k, e)), e
 
-    if D.shape[0] == 1:
+    if D.shape[0] == 1:  # then there are no resets
         first, errors = jax.lax.scan(
-            lambda later, delta_k: back(later, (delta_k, D[0])), zero, deltas, reverse=True
+            lambda later, delta_k: back(later, (delta_k, D[0], None)), zero, deltas, reverse=True
         )
     else:
-        first, errors = jax.lax.scan(back, zero, (deltas, D), reverse=True)
+        first, errors = jax.lax.scan(back, zero, (deltas, D, resets), reverse=True)
     return errors, first
+
+
+def choose_zero(where: Bool[Array, "*b"] | None, value: Array) -> Array:
+    """Zero where a mask of leading axes is true (``None``: nowhere), whatever stood there."""
+    if where is None:
+        return value
+    return jnp.where(jnp.expand_dims(where, range(where.ndim, value.ndim)), 0, value)
 
 
 def outer_sum(subscripts: str, a: Inexact[Array, "..."], x: Float[Array, "..."]) -> Array:
     """``einsum`` of a possibly complex and a real array, in real arithmetic."""
     if not jnp.iscomplexobj(a):
         return jnp.einsum(subscripts, a, x)
+    # Einsum would make x complex first, and do four real products in place of two.
     return jax.lax.complex(jnp.einsum(subscripts, a.real, x), jnp.einsum(subscripts, a.imag, x))

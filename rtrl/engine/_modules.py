@@ -27,6 +27,8 @@ class Modules:
         self.cell = cell
         self.params, self.rest = eqx.partition(cell, eqx.is_inexact_array)
         paths, self.treedef = jax.tree_util.tree_flatten_with_path(self.params)
+        # Names and not positions label module parameters in a trace: they are readable in a saved
+        # state, and stay when a field is added.
         self.names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
         self.leaves = [leaf for _, leaf in paths]
         initial, self.state_def = jax.tree.flatten(cell.initial())
@@ -54,6 +56,7 @@ class Modules:
             return all_weights(self.with_leaves(leaves))
 
         _, pullback = jax.vjp(project, self.leaves)
+        # A projection without a weight (None) has no cotangent, as `all_weights` lists none for it.
         return pullback(tuple(c for c in cotangents if c is not None))[0]
 
     # State -----------------------------------------------------------------------------------
@@ -79,6 +82,8 @@ class Modules:
     ) -> PyTree[Array]:
         """Call the cell's update as it is written: with a tuple or a single array for u and v."""
         projections, recurrences = self.cell.project(), self.cell.recurrent()
+        # A cell that names one weight is handed one array, one that names a tuple gets a tuple: the
+        # author's own spelling decides.
         count = len(as_tuple(projections))
         u, v = w[:count], w[count:]
         arguments = [u if isinstance(projections, tuple) else u[0]]
@@ -112,6 +117,8 @@ class Modules:
     def _along_state(self, function: Callable[[Array], Array], h: Array) -> list[Array]:
         """Derivatives by each number of a module."""
         tangents = [
+            # Modules are independent: a tangent of ones gives every module's derivative in one
+            # pass.
             jnp.zeros_like(h).at[j].set(1) if h.shape[0] > 1 else jnp.ones_like(h)
             for j in range(h.shape[0])
         ]
@@ -131,12 +138,15 @@ class Modules:
         def update(leaf):
             return self.update(h, w, [*self.leaves[:i], leaf, *self.leaves[i + 1 :]])
 
+        # Ones again, for N modules at once; for a parameter that they share it is each one's part.
         return jax.jvp(update, (self.leaves[i],), (jnp.ones_like(self.leaves[i]),))[1]
 
     def per_timestep(self, function: Callable[..., Array], *arguments: Any) -> Array:
         """Map a function of ``(h, w)`` or of ``h`` over time and batch; ``(1, 1, ...)`` if all
         would be alike."""
         example = self.example()[: len(arguments)]
+        # Most D, J or E of linear cells are the same for all timesteps and samples: then one is
+        # computed, and axes of length 1 broadcast wherever it is used.
         if depends(lambda hw: function(*hw), example):
             return jax.vmap(jax.vmap(function))(*arguments)
         return function(*example)[None, None]

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Bool, Inexact
 
 
 class Partials(NamedTuple):
@@ -17,6 +17,9 @@ class Partials(NamedTuple):
         recurrent: weights of the recurrent projections, ``(N, N)`` or ``(1, N)``.
         slope: doutput/dh_{t-1}, how the modules see each other, ``(..., d, N)``; ``None`` if they
             are independent.
+        resets: where a timestep begins a sequence, ``(time, batch)``, ``None`` if none does. There
+            D and the slope are zero; but zero times a trace that overflowed is NaN, so that what
+            came before is left out by choice, not by multiplication.
     """
 
     D: Inexact[Array, "*t d d N"]
@@ -25,6 +28,7 @@ class Partials(NamedTuple):
     inputs: tuple[Array | None, ...]
     recurrent: tuple[Array, ...]
     slope: Array | None
+    resets: Bool[Array, "*t"] | None = None
 
     @property
     def first_recurrent(self) -> int:

@@ -10,8 +10,10 @@ from rtrl.engine._carry import Carry
 from rtrl.engine._deferred import Deferred
 from rtrl.engine._forward import one_step_derivatives, project, states
 from rtrl.engine._modules import Modules
+from rtrl.engine._once import as_one_step, is_observed
 from rtrl.engine._rule import LocalRule, Rule, check_fit, check_rule
 from rtrl.engine._structure import structure
+from rtrl.engine._varying import axes_of, vary
 from rtrl.validate import require
 
 
@@ -52,8 +54,18 @@ def recur(
     """
     check_rule(rule)
     check_fit(rule, cell)
+    batched = _check_shapes(Modules(cell), xs, carry, rule, resets, mask)
+
+    def run(cell, xs, resets, mask, carry):
+        return _run(cell, xs, carry, rule, resets, mask, batched=batched)
+
+    if is_observed(carry):
+        return as_one_step(run, carry, (cell, xs, resets, mask))
+    return run(cell, xs, resets, mask, carry)
+
+
+def _run(cell: Cell, xs, carry: Carry, rule: Rule, resets, mask, *, batched: bool):
     modules = Modules(cell)
-    batched = _check_shapes(modules, xs, carry, rule, resets, mask)
     if not batched:  # the engine always has a batch axis
         carry = jax.tree.map(lambda a: a[None], carry)
         xs, resets, mask = jax.tree.map(lambda a: a[:, None], (xs, resets, mask))
@@ -72,9 +84,6 @@ def _check_shapes(modules, xs, carry, rule, resets, mask) -> bool:
     weights = [w for w in modules.weights() if w is not None]
     size = weights[0].shape[1] if weights else modules.initial.shape[1]
     name = type(modules.cell).__name__
-    spent = isinstance(carry, Carry) and isinstance(carry.trace, Deferred) and carry.trace.spent
-    require(not spent, "carry", "one that no recurrence has used in this call (a model with "
-            "recurs_once runs every cell once)", f"that of a {name} already run")  # fmt: skip
     require(isinstance(carry, Carry), "carry", "a Carry from init_carry(cell, rule)", carry)
     batch = jax.tree.leaves(carry.state)[0].shape[:-1]
     expected = ", ".join(("time", *map(str, batch), str(size)))
@@ -111,6 +120,7 @@ def _run_differentiable(m: Modules, xs, carry, resets, mask):
         through = project(m.feedback(), xs)
         forward = project(m.weights(), jax.lax.stop_gradient(xs))
         u = tuple(a + b - jax.lax.stop_gradient(b) for a, b in zip(forward, through, strict=True))
+    # A rule of this kind keeps its trace, if any, outside of the recurrence: handed on as it is.
     _, hs = states(m, m.stack(carry.state), u, resets, mask)
     return hs, Carry(m.unstack(hs[-1]), carry.trace)
 
@@ -132,9 +142,13 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
 
     def forward(leaves, xs, carry, arrays, resets, mask):
         m = at(leaves, arrays)
+        # Forward uses the weights, backward (`_to_inputs`) the feedback's: that is all that random
+        # feedback is.
         u = project(m.weights(), xs)
         before, hs = states(m, m.stack(carry.state), u, resets, mask)
         partials = one_step_derivatives(m, rule, before, xs, u, resets, mask)
+        # The trace after a chunk does not depend on the errors, so zeros do. What is computed of
+        # the gradients, or of a trace that is deferred, is dropped as nothing uses it.
         _, after, _ = rule.local(_plain(carry.trace), partials, jnp.zeros_like(hs))
         if isinstance(carry.trace, Deferred):
             after = carry.trace.to_come(after)
@@ -142,18 +156,21 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
 
     def backward(residuals, cotangents):
         leaves, arrays, trace, partials = residuals
+        # The cell is built anew: it holds arrays of this trace, not of the forward pass's.
         m = at(leaves, arrays)
         deltas, _ = cotangents  # no error comes back through the carry
         if isinstance(trace, Deferred):
             gradients, after, errors = rule.consume(trace.trace, partials, deltas)
+            # A cotangent need only have the argument's structure: this one is the trace after the
+            # chunk.
             to_carry = Carry(None, Deferred(eqx.filter(after, eqx.is_inexact_array)))
         else:
             gradients, _, errors = rule.local(trace, partials, deltas)
             to_carry = None
+        to_inputs = _to_inputs(m, partials.J, errors)
+        axes = axes_of(deltas)
         return (
-            _to_leaves(m, *gradients),
-            _to_inputs(m, partials.J, errors),
-            to_carry,
+            *vary((_to_leaves(m, *gradients), to_inputs, to_carry), axes),
             None,
             None,
             None,
@@ -161,7 +178,13 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
 
     run = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
     run.defvjp(forward, backward)
-    return run(modules.leaves, xs, carry, arrays, resets, mask)
+    arguments = (modules.leaves, xs, carry, arrays, resets, mask)
+    axes = axes_of(arguments)
+    if isinstance(carry.trace, Deferred):  # its derivative must not be summed over devices
+        fixed = any(axes - axes_of(a) for a in jax.tree.leaves(carry.trace))
+        require(not fixed, "xs", "inputs that vary over no axis of the mesh but the data's and "
+                "the state's", f"inputs that vary over {sorted(axes)}")  # fmt: skip
+    return run(*vary(arguments, axes))
 
 
 def _plain(trace):
@@ -196,6 +219,7 @@ def _to_inputs(m: Modules, J, errors) -> Float[Array, "K B H"]:
             continue
         if w.shape[0] == 1:
             to_u = to_u.sum(-1, keepdims=True)
+        # Re(W^T e) for a real x, without the half of the product that would be thrown away.
         if jnp.iscomplexobj(w):
             total = total + jnp.einsum("kbn,nh->kbh", to_u.real, w.real)
             total = total - jnp.einsum("kbn,nh->kbh", to_u.imag, w.imag)

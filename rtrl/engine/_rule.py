@@ -13,6 +13,7 @@ from jaxtyping import Array, Inexact, PyTree
 from rtrl.cells import Cell
 from rtrl.engine._carry import is_carry
 from rtrl.engine._deferred import defer, settle
+from rtrl.engine._once import check_once
 from rtrl.engine._partials import Partials
 from rtrl.engine._trace import Gradients
 from rtrl.validate import require
@@ -34,7 +35,11 @@ class Rule(eqx.Module):
 
     @abc.abstractmethod
     def label(self, chunk: int | None = None) -> str:
-        """Name the rule as it acts in chunks of ``chunk`` timesteps (``None``: whole sequence)."""
+        """Name the rule as it acts.
+
+        Args:
+            chunk: timesteps per chunk; ``None`` for the whole sequence.
+        """
 
     def init_trace(self, cell: Any, parameters: int, batch_size: int | None) -> PyTree[Array]:
         """Give the trace before the first timestep, ``None`` for a rule without one.
@@ -48,7 +53,11 @@ class Rule(eqx.Module):
 
     @classmethod
     def misfit(cls, cell: Cell) -> str | None:
-        """Say why a cell can't be learned by this rule, ``None`` if it can."""
+        """Say why a cell can't be learned by this rule, ``None`` if it can.
+
+        Args:
+            cell: any cell.
+        """
         return None
 
     def differentiate(
@@ -58,8 +67,10 @@ class Rule(eqx.Module):
 
         Args:
             run: ``(params, carry) -> (predictions, carry)``.
-            once: whether ``run`` calls `recur` at most once per cell, so that traces may advance
-                in the backward pass.
+            params: the network's floating-point leaves.
+            carry: what it carries before the chunk.
+            once: whether ``run`` calls `recur` exactly once per cell and hands on what that gives,
+                so that traces may advance in the backward pass.
 
         Returns the predictions, and a function from the error of each prediction to the gradient
         of the parameters and the new carry. By default reverse mode through this chunk alone.
@@ -97,7 +108,13 @@ class LocalRule(Rule):
     def consume(
         self, trace: Any, partials: Partials, deltas: Inexact[Array, "K B d N"]
     ) -> tuple[Gradients, Any, Inexact[Array, "K B d N"]]:
-        """What `local` gives, where nothing else reads the trace: its memory may be reused."""
+        """Give what `local` gives, where nothing else reads the trace: its memory may be reused.
+
+        Args:
+            trace: before the chunk; gone afterwards.
+            partials: as for `local`.
+            deltas: as for `local`.
+        """
         return self.local(trace, partials, deltas)
 
     def differentiate(
@@ -105,10 +122,12 @@ class LocalRule(Rule):
     ) -> tuple[PyTree, Pull]:
         if not once:
             return super().differentiate(run, params, carry)
+        check_once(run, params, carry)
         traces, rest = defer(carry)
 
         def forward(params, traces):
             predictions, after = run(params, eqx.combine(traces, rest))
+            # `after` is auxiliary and so not differentiated; its states are, and must be outputs.
             states = [c.state for c in jax.tree.leaves(after, is_leaf=is_carry)]
             return (predictions, states), after
 

@@ -1,58 +1,45 @@
-"""The structure of a cell, read off its code: which leaves do what, and whether it is affine."""
+"""The structure of a cell, proven from its code: which leaves do what, and what `update` is like.
+
+`update` is traced on abstract arrays, all of the cell's own among them, so what the trace shows
+holds for every state, input and value of the parameters. Nothing is tried out.
+"""
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from rtrl.cells import Cell
-from rtrl.engine._dependence import depends
+from rtrl.engine._dependence import dependences
+from rtrl.engine._independence import Independence, Reach
+from rtrl.engine._jaxpr import is_pure, read
+from rtrl.engine._linearity import Degree, Linearity
 from rtrl.engine._modules import Modules, all_weights
-
-
-class AbstractArray(NamedTuple):
-    """An array's shape and dtype, hashable."""
-
-    shape: tuple[int, ...]
-    dtype: Any
-
-
-def signature(cell: Cell) -> tuple[Any, tuple[Any, ...]]:
-    """All of a cell but the values of its arrays."""
-    leaves, treedef = jax.tree.flatten(cell)
-    return treedef, tuple(
-        AbstractArray(leaf.shape, leaf.dtype) if eqx.is_array_like(leaf) and hasattr(leaf, "dtype")
-        else leaf
-        for leaf in leaves
-    )  # fmt: skip
-
-
-def with_values(signature: tuple[Any, tuple[Any, ...]], value: Callable[[AbstractArray], Any]):
-    """A cell of this signature with other arrays."""
-    treedef, leaves = signature
-    return jax.tree.unflatten(
-        treedef, [value(leaf) if isinstance(leaf, AbstractArray) else leaf for leaf in leaves]
-    )
+from rtrl.engine._signature import Signature, signature, trace_abstractly
 
 
 class Structure(NamedTuple):
-    """What a cell's code says of itself, the same for all values of its arrays.
+    """What is proven of a cell's code, the same for all values of its arrays.
 
     Attributes:
         module_leaves: indices of the parameter leaves that ``update`` uses: module parameters.
         projection_leaves: indices of those that ``project`` and ``recurrent`` use.
-        affine: whether ``update`` is affine in ``(h, v)``, so that its derivatives see no state.
-            Then ``update(h, u) = D h + update(0, u)`` for independent modules.
+        affine: whether ``update`` is affine in ``(h, v)``, its derivatives are its slopes and its
+            modules are independent. Then ``update(h, u) = D h + update(0, u)``, D sees no state.
+        independent: whether module i of the new state, and of its derivatives, depends on nothing
+            but module i of the state, the inputs and the parameters, and what all modules share.
+        holomorphic: whether derivatives by complex states and inputs are complex numbers.
+
+    Where ``affine``, ``independent`` or ``holomorphic`` is false there is no proof; it may hold.
     """
 
     module_leaves: tuple[int, ...]
     projection_leaves: tuple[int, ...]
     affine: bool
+    independent: bool
+    holomorphic: bool
 
 
 def structure(modules: Modules) -> Structure:
@@ -61,59 +48,97 @@ def structure(modules: Modules) -> Structure:
 
 
 @functools.lru_cache(maxsize=256)
-def _structure(signature: tuple[Any, tuple[Any, ...]]) -> Structure:
-    with jax.ensure_compile_time_eval():
-        m = Modules(with_values(signature, lambda a: np.ones(a.shape, a.dtype)))
-        h, w = m.example()
-        count = len(m.weights())
+def _structure(signature: Signature) -> Structure:
+    kinds, learned = signature.arrays(), signature.learned()
 
-        def replaced(i, leaf):
-            return [*m.leaves[:i], leaf, *m.leaves[i + 1 :]]
+    def places(arguments: set[int]) -> tuple[int, ...]:
+        """The parameter leaves among the arguments of a program."""
+        return tuple(place for place, i in enumerate(learned) if i in arguments)
 
-        def using(function):
-            return tuple(
-                i
-                for i, leaf in enumerate(m.leaves)
-                if depends(lambda v, i=i: function(replaced(i, v)), leaf)
-            )
+    def used(program) -> set[int]:
+        return set().union(*dependences(program.jaxpr))
 
-        def derivatives(hv):
-            h, v = hv
-            after = (*w[:count], *v)
-            return m.decay(h, after), [m.gain(h, after, p) for p in range(count, len(w))]
-
-        return Structure(
-            module_leaves=using(lambda leaves: m.update(h, w, leaves)),
-            projection_leaves=using(lambda leaves: all_weights(m.with_leaves(leaves))),
-            affine=not depends(derivatives, (h, w[count:])) and _looks_affine(m, w, count),
-        )
+    example = jax.eval_shape(lambda arrays: _example(signature.cell(arrays)), kinds)
+    h, u, v = example
+    update = trace_abstractly(signature, _update, h, u, v)
+    module_leaves = places(used(update))
+    project = trace_abstractly(signature, all_weights)
+    independent, holomorphic = _derivatives(signature, module_leaves, example)
+    affine = False
+    if independent and is_pure(update.jaxpr) and not update.effects:
+        known = [*[Degree.NONE] * len(kinds), *[Degree.AFFINE] * len(h)]
+        known += [*[Degree.NONE] * len(u), *[Degree.AFFINE] * len(v)]
+        degrees = read(Linearity(h[0].dtype), update.jaxpr, known)
+        affine = max(degrees) != Degree.OTHER
+    return Structure(module_leaves, places(used(project)), affine, independent, holomorphic)
 
 
-def _looks_affine(m: Modules, w: tuple[Array, ...], count: int) -> bool:
-    """Whether ``update(h, u, v) = D h + J v + update(0, u, 0)`` at random states of many sizes.
+def _example(cell: Cell) -> tuple[list[Array], list[Array], list[Array]]:
+    """State, projected and recurrent inputs of a timestep, for their shapes."""
+    m = Modules(cell)
+    h, w = m.example()
+    count = len(m.weights())
+    return list(h), list(w[:count]), list(w[count:])
 
-    A derivative that does not depend on the state is not enough: a cell may use the state where no
-    derivative sees it, such as a spike behind ``stop_gradient``.
+
+def _update(cell: Cell, h: list[Array], u: list[Array], v: list[Array]) -> list[Array]:
+    m = Modules(cell)
+    return jax.tree.leaves(m.advance(jax.tree.unflatten(m.state_def, h), (*u, *v)))
+
+
+def _derivatives(
+    signature: Signature, module_leaves: tuple[int, ...], example
+) -> tuple[bool, bool]:
+    """Whether modules are independent, and whether `update` is holomorphic.
+
+    Both are read off the program that gives the new state and its derivative along a direction, as
+    custom derivatives are part of it. There the modules of arguments and directions must stay
+    apart; and the derivative must be complex-linear in the directions of complex arguments, which
+    is what holomorphic means.
     """
-    rng = np.random.default_rng(0)
-    scales = np.logspace(-2, 3, 16)[:, None]
+    h, u, v = example
+    count = h[0].shape[0]
+    kinds, learned = signature.arrays(), signature.learned()
+    positions = [learned[place] for place in module_leaves]
 
-    def draw(like):
-        sample = rng.standard_normal((16, *like.shape))
-        return jnp.asarray(scales.reshape(16, *[1] * like.ndim) * sample, like.dtype)
+    def program(cell, h, u, v, *directions):
+        m = Modules(cell)
 
-    u, v = w[:count], w[count:]
+        def timestep(h, u, v, values):
+            leaves = list(m.leaves)
+            for i, value in zip(module_leaves, values, strict=True):
+                leaves[i] = value
+            cell = m.with_leaves(leaves)
+            seen = [m.cell.output(jax.tree.unflatten(m.state_def, h))] if v else []
+            return _update(cell, h, u, v), seen
 
-    @jax.jit
-    def compare(hs, vs):
-        rest, matrix = m.update(jnp.zeros_like(m.initial), w), m.decay(m.initial, w)
-        gains = [m.gain(m.initial, w, p) for p in range(count, len(w))]
+        return jax.jvp(timestep, (h, u, v, [m.leaves[i] for i in module_leaves]), directions)
 
-        def affine(h, v):
-            recurrent = sum(gain * x for gain, x in zip(gains, v, strict=True))
-            return (matrix * h).sum(1) + recurrent + rest
+    directions = (h, u, v, [kinds[i] for i in positions])
+    try:
+        closed = trace_abstractly(signature, program, *example, *directions)
+    except TypeError:  # a custom_vjp has no derivative forwards
+        return count == 1, False
+    if not is_pure(closed.jaxpr):
+        return False, False
 
-        return jax.vmap(lambda h, v: m.update(h, (*u, *v)))(hs, vs), jax.vmap(affine)(hs, vs)
+    def layouts(arrays):
+        return [0 if array.shape == (count,) else Reach.SHARED for array in jax.tree.leaves(arrays)]
 
-    got, expected = compare(draw(m.initial), tuple(draw(x) for x in v))
-    return bool(np.allclose(got, expected, rtol=1e-4, atol=1e-4))
+    of_cell = [
+        Reach.SHARED if i not in positions else layouts(kind)[0] for i, kind in enumerate(kinds)
+    ]
+    known = [*of_cell, *layouts(example), *layouts(directions)]
+    reached = read(Independence(count), closed.jaxpr, known)
+    independent = count == 1 or all(layout in (0, Reach.SHARED) for layout in reached)
+
+    dtype = h[0].dtype
+    if not jnp.issubdtype(dtype, jnp.complexfloating):
+        return independent, True
+    moving = [
+        Degree.AFFINE if jnp.issubdtype(d.dtype, jnp.complexfloating) else Degree.NONE
+        for d in jax.tree.leaves(directions)
+    ]
+    fixed = [Degree.NONE] * (len(known) - len(moving))
+    degrees = read(Linearity(dtype), closed.jaxpr, [*fixed, *moving])
+    return independent, max(degrees) != Degree.OTHER

@@ -12,7 +12,8 @@ one-step derivatives D, J, E and errors delta:
     s^theta_K  = P_0 s^theta_0 + sum_k P_k E_k
 
 Axes: K timesteps, B samples, d numbers per module, N modules, H inputs. Complex errors follow
-JAX's convention, dl = Re(delta dh). Nothing divides by D, so a reset is D = 0.
+JAX's convention, dl = Re(delta dh). Nothing divides by D, so a reset is D = 0; what it multiplies
+may have overflowed, so where resets are given zero is chosen.
 
 Source: Zucchet et al. (2023), equations B.5-B.10, summed over a chunk.
 """
@@ -26,7 +27,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from rtrl import kernels
-from rtrl.engine._matrices import apply, outer_sum, suffix_products, temporal_errors
+from rtrl.engine._matrices import (
+    apply,
+    choose_zero,
+    outer_sum,
+    suffix_products,
+    temporal_errors,
+)
 from rtrl.engine._partials import Partials
 from rtrl.engine._xla import branch, in_place, sum_over_time, weighted_sum
 
@@ -60,6 +67,7 @@ def with_trace(
 
     ``consume``: nothing else reads the trace, so it advances in the memory that it is in.
     """
+    # Settled before anything else is asked: a process without a GPU never looks at the kernel.
     if implementation is None and jax.default_backend() != "gpu":
         implementation = "xla"
     if implementation != "xla":
@@ -67,9 +75,12 @@ def with_trace(
     if deltas.shape[0] == 1:
         advance = partial(in_place, advance_once) if consume else advance_once
         after = advance(trace, partials)
+        # A stream has targets for few of its timesteps, or for none while it waits: the gradient of
+        # a timestep without an error is zero, and reading the trace would be for nothing.
         wanted = (deltas != 0).any()
         if consume and deltas.shape[1] == 1:  # fuses with what is done to the gradient
             gradients = read(after, deltas[0])
+            # `where`, as a trace that has overflowed would make NaN of an error of zero.
             return jax.tree.map(lambda g: jnp.where(wanted, g, 0), gradients), after, deltas
         gradients = branch(
             wanted,  # no target, no pass over the trace
@@ -79,9 +90,12 @@ def with_trace(
             deltas[0],
         )
         return gradients, after, deltas
-    errors, boundary = temporal_errors(deltas, partials.D)
+    # Inside the chunk the errors go back to the inputs; what is left of them at its beginning meets
+    # the trace, which stands for all inputs before.
+    errors, boundary = temporal_errors(deltas, partials.D, partials.resets)
     within = without_trace(partials, errors)
-    gradients = jax.tree.map(jnp.add, within, read(trace, boundary))
+    credit = read(trace, boundary, choose=partials.resets is not None)
+    gradients = jax.tree.map(jnp.add, within, credit)
     return gradients, _advance(trace, partials, len(deltas)), errors
 
 
@@ -96,12 +110,16 @@ def _with_kernel(
     """The same, every projection's trace advanced and read in one pass by the fused kernel."""
 
     def projection(s, J, x):
-        arguments = (s, partials.D, J, x, deltas)
-        if s is None or not kernels.serves(implementation, *arguments):
+        arguments = (partials.D, J, x, deltas)
+        if s is None or not kernels.serves(implementation, s, *arguments):
             return None
-        return kernels.diagonal_trace(*arguments, implementation=implementation)
+        s, lost = _handed_over(s, partials.resets, deltas)
+        gradient, s = kernels.diagonal_trace(s, *arguments, implementation=implementation)
+        return gradient if lost is None else jnp.where(lost, jnp.nan, gradient), s
 
     done = tuple(map(projection, trace.projections, partials.J, partials.inputs))
+    # What the kernel has done is taken out, and all else goes the ordinary way: module parameters,
+    # and projections that the kernel does not serve.
     rest = Trace(
         tuple(s if d is None else None for s, d in zip(trace.projections, done, strict=True)),
         trace.modules,
@@ -115,10 +133,28 @@ def _with_kernel(
     return (tuple(weights), modules), Trace(tuple(advanced), after.modules), errors
 
 
+def _handed_over(s: Array, resets: Array | None, deltas: Array) -> tuple[Array, Array | None]:
+    """A trace for the kernel, which multiplies by zero: without what a reset will discard.
+
+    Also whether an error before that reset should have met a number that is gone. What overflows
+    inside the chunk, before its reset, is still multiplied.
+    """
+    if resets is None:
+        return s, None
+    if len(resets) == 1:
+        return choose_zero(resets[0], s), None
+    gone = resets.any(0)[:, None, None, None] & ~jnp.isfinite(s)
+    before = jnp.cumsum(resets, 0) == 0
+    met = (before & (deltas != 0).any((2, 3))).any(0)
+    return jnp.where(gone, 0, s), (gone.any((1, 2, 3)) & met).any()
+
+
 def without_trace(partials: Partials, errors: Inexact[Array, "K B d N"]) -> Gradients:
     """The gradients of what happens inside a chunk, with errors ``e_k``."""
     return (
         tuple(
+            # Time and batch in one matrix product: no gradient per sample or timestep is ever
+            # written.
             None if x is None else outer_sum("kbn,kbh->nh", (J * errors).sum(2), x)
             for J, x in zip(partials.J, partials.inputs, strict=True)
         ),
@@ -128,34 +164,44 @@ def without_trace(partials: Partials, errors: Inexact[Array, "K B d N"]) -> Grad
 
 def advance_once(trace: Trace, partials: Partials) -> Trace:
     """Advance the trace by one timestep: ``s <- D s + J x``."""
-    D = partials.D[0]
+    D, reset = partials.D[0], None if partials.resets is None else partials.resets[0]
 
     def projection(s, J, x):
-        return None if s is None else _decayed(D, s) + J[0][..., None] * x[0][:, None, None, :]
+        if s is None:
+            return None
+        return choose_zero(reset, _decayed(D, s)) + J[0][..., None] * x[0][:, None, None, :]
+
+    def module(s, E):
+        return choose_zero(reset, apply(D, s)) + E[0]
 
     return Trace(
         tuple(map(projection, trace.projections, partials.J, partials.inputs)),
-        {name: apply(D, trace.modules[name]) + E[0] for name, E in partials.E.items()},
+        {name: module(trace.modules[name], E) for name, E in partials.E.items()},
     )
 
 
 def _advance(trace: Trace, partials: Partials, length: int) -> Trace:
     """Advance the trace over a chunk: one GEMM and one pass."""
     P, P0 = suffix_products(partials.D, length)
+    reset = discarded = None
+    if partials.resets is not None:  # some time in the chunk; later in it, for every timestep
+        reset = partials.resets.any(0)
+        since = jax.lax.cumsum(partials.resets.astype(jnp.int32), reverse=True)
+        discarded = since > partials.resets.astype(jnp.int32)
 
     def projection(s, J, x):
         if s is None:
             return None
-        drive = apply(P, J)
+        drive, x = choose_zero(discarded, apply(P, J)), choose_zero(discarded, x)
         drive = jnp.broadcast_to(drive, (length, *drive.shape[1:]))
         if drive.shape[1] == 1:  # the same for every sample: one GEMM
             new = outer_sum("kin,kbh->binh", drive[:, 0], x)
         else:
             new = outer_sum("kbin,kbh->binh", drive, x)
-        return _decayed(P0, s) + new
+        return choose_zero(reset, _decayed(P0, s)) + new
 
     def module(s, E):
-        return apply(P0, s) + sum_over_time(apply(P, E))
+        return choose_zero(reset, apply(P0, s)) + sum_over_time(choose_zero(discarded, apply(P, E)))
 
     return Trace(
         tuple(map(projection, trace.projections, partials.J, partials.inputs)),
@@ -170,13 +216,21 @@ def _decayed(D: Array, s: Array) -> Array:
     return (D[..., None] * s[:, None]).sum(2)
 
 
-def read(trace: Trace, errors: Inexact[Array, "B d N"]) -> Gradients:
-    """Gradients ``sum over the batch of error * s``."""
+def read(trace: Trace, errors: Inexact[Array, "B d N"], *, choose: bool = False) -> Gradients:
+    """Gradients ``sum over the batch of error * s``.
+
+    ``choose``: an error of zero reads nothing, also off a trace that overflowed.
+    """
 
     def projection(s):
-        return weighted_sum(errors.reshape(-1, errors.shape[-1]), s.reshape(-1, *s.shape[2:]))
+        # The d numbers of a module count as samples: the gradient sums over both alike.
+        weights, rows = errors.reshape(-1, errors.shape[-1]), s.reshape(-1, *s.shape[2:])
+        return weighted_sum(weights, rows, choose=choose)
+
+    def module(s):
+        return (choose_zero(errors == 0, errors * s) if choose else errors * s).sum((0, 1))
 
     return (
         tuple(None if s is None else projection(s) for s in trace.projections),
-        {name: (errors * s).sum((0, 1)) for name, s in trace.modules.items()},
+        {name: module(s) for name, s in trace.modules.items()},
     )

@@ -11,6 +11,7 @@ from rtrl.learners._hidden import look_ahead as look_ahead
 from rtrl.learners._hidden import prediction_like as prediction_like
 from rtrl.learners._inputs import check_xs as check_xs
 from rtrl.learners._inputs import prepare as prepare
+from rtrl.learners._interrupt import uninterrupted as uninterrupted
 from rtrl.learners._kalman import kalman as kalman
 from rtrl.learners._learner import OnlineLearner as OnlineLearner
 from rtrl.learners._memory import MemoryReport as MemoryReport

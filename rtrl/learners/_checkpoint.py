@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtrl.learners._replace_file import replacing
+from rtrl.learners._state import require_there
 
 _FORMAT = "rtrl-state"
 _VERSION = 1
@@ -31,16 +32,18 @@ def save(path: str | os.PathLike[str], state: Any) -> None:
     At any moment, also after a crash or a power cut, `path` holds either the previous file or the
     new one, whole. Array leaves (JAX and numpy arrays of any numeric dtype, typed PRNG keys) are
     stored bit by bit. Other leaves (Python numbers, strings, functions) and static fields are
-    configuration: they are not stored, and `load` takes them from its `like`.
+    configuration: they are not stored, and `load` takes them from its ``like``.
 
     Args:
         path: the file to write, exactly as named (no suffix is added). An existing one is replaced.
         state: any pytree, such as the state of an `OnlineLearner`.
 
     Raises:
-        ValueError: a leaf is an array that cannot be stored (of objects, say).
+        ValueError: a leaf is an array that cannot be stored (of objects, say), or a call with
+            donate=True has used up the state.
         OSError: the file cannot be written. The previous file is untouched, as with any error.
     """
+    require_there(state)
     leaves = [(key, leaf) for key, leaf in _flatten(state)[0] if _is_array(leaf)]
     header = {
         "format": _FORMAT,
@@ -52,6 +55,8 @@ def save(path: str | os.PathLike[str], state: Any) -> None:
         with archive.open(_HEADER, "w") as member:
             member.write(json.dumps(header, indent=1).encode())
         for i, (_, leaf) in enumerate(leaves):
+            # Told beforehand: the size is not known when a member is opened, and a trace may have
+            # more than 4 GB.
             with archive.open(_member(i), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, _to_numpy(leaf), allow_pickle=False)
 
@@ -83,6 +88,7 @@ def load(path: str | os.PathLike[str], like: _T) -> _T:
         try:
             archive = zipfile.ZipFile(file)
             header = json.loads(archive.read(_HEADER))
+        # A damaged zip fails in many ways, zlib's and struct's among them: all mean the same here.
         except Exception as error:
             raise ValueError(
                 f"{name} is not an rtrl state, or is truncated or damaged: {error}"
@@ -93,6 +99,7 @@ def load(path: str | os.PathLike[str], like: _T) -> _T:
             arrays = [_read(archive.read(_member(i)), leaf) for i, leaf in enumerate(found)]
         except Exception as error:
             raise ValueError(f"{name} is truncated or damaged: {error}") from error
+    # Nothing is built before every array has been read: a damaged file changes nothing.
     values = iter(zip(found, arrays, strict=True))
     return jax.tree_util.tree_unflatten(
         structure,
@@ -138,6 +145,7 @@ def _to_numpy(leaf: Any) -> np.ndarray:
     array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
     if array.dtype.isbuiltin == 2:  # unknown to the .npy format: store the bits
         return array.view(f"u{array.dtype.itemsize}")
+    # Native byte order, as the names of dtypes in the header tell of none.
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
@@ -154,6 +162,7 @@ def _read_header(name: str, header: Any) -> list[_Leaf]:
 
 def _check_fit(name: str, leaves: list[tuple[str, Any]], found: list[_Leaf]) -> None:
     expected = [(path, leaf) for path, leaf in leaves if _is_array(leaf)]
+    # To the longer of the two: leaves too many are as wrong as leaves too few.
     for wanted, have in itertools.zip_longest(expected, found):
         path, like = wanted or ("", None)
         want = None if like is None else _Leaf(path, tuple(like.shape), like.dtype.name)
@@ -175,6 +184,7 @@ def _x64_is_on() -> bool:
 
 def _read(member: bytes, leaf: _Leaf) -> np.ndarray:
     array = np.lib.format.read_array(io.BytesIO(member), allow_pickle=False)
+    # Bits of a type that the .npy format does not know, such as bfloat16: seen as such again.
     if leaf.key_impl is None and array.dtype.name != leaf.dtype:
         array = array.view(leaf.dtype)
     if leaf.shape != array.shape[: len(leaf.shape)]:  # key data have one axis more
@@ -189,6 +199,7 @@ def _build(like: Any, leaf: _Leaf, array: np.ndarray) -> Any:
         return array[()]
     if leaf.key_impl is not None:
         return jax.random.wrap_key_data(jnp.array(array), impl=leaf.key_impl)
+    # A copy: on a CPU JAX may share numpy's memory, and a donated state would write into it.
     return jnp.array(array)
 
 

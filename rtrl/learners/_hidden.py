@@ -25,6 +25,7 @@ def hidden(carry: PyTree) -> PyTree:
 def predict_one(model, x, carry):
     lead = jax.tree.leaves(carry)[0].shape[:-1]
     data = Chunk(x[None], None, jnp.ones((1, *lead)))
+    # Under BPTT the recurrence is plain code: no trace is needed, and none is made.
     data, _ = remove_nonfinite(data)
     predictions, carry = model(data.xs, carry, rule=BPTT(), resets=None, mask=data.mask, key=None)
     return jax.tree.map(lambda a: a[0], predictions), carry
@@ -34,6 +35,7 @@ def predict_one(model, x, carry):
 def restart(model, carry, mask):
     def restart(cell, carry):
         fresh = Carry(
+            # The initial state of one sample, for all of them.
             jax.tree.map(lambda h0, h: jnp.broadcast_to(h0, h.shape), cell.initial(), carry.state),
             # What is not a sensitivity, such as the key of a random rule, goes on.
             jax.tree.map(
@@ -48,6 +50,7 @@ def restart(model, carry, mask):
             carry,
         )
 
+    # A single cell has a carry by itself, a network a tuple of them: as `init_carry` gave it.
     if is_carry(carry):
         return restart(model, carry)
     return tuple(restart(cell, c) for cell, c in zip(cells_of(model), carry, strict=True))
@@ -68,6 +71,7 @@ def example_input(state: LearnerState) -> np.ndarray:
     """What the model's in_size says; without one tokens, which the first item may correct."""
     size, lead = getattr(state.model, "in_size", None), lead_of(state)
     if size is None:
+        # Without in_size there is no feature axis: a timestep is a token.
         return np.zeros(lead, np.int32)
     return np.zeros((*lead, size), _inputs.float_dtype(state.model))
 
@@ -79,5 +83,6 @@ def prediction_like(state: LearnerState, x: np.ndarray | None = None) -> PyTree:
     def predict(model, carry):
         return model(example[None], carry, rule=BPTT(), resets=None, mask=None, key=None)[0]
 
+    # Shapes alone: nothing runs, and nothing is compiled.
     predictions = eqx.filter_eval_shape(predict, state.model, hidden(state.carry))
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), predictions)

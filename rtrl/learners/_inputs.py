@@ -1,5 +1,6 @@
 """What a user hands in, checked and cast before anything is traced or changed."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -50,10 +51,12 @@ def cast(value: PyTree, dtype: jnp.dtype, argument: str) -> Any:
 
     A list is an array to be; tuples, dicts and other containers are pytrees of arrays.
     """
+    # JAX would take a list for a pytree of numbers, and a user means an array.
     if isinstance(value, list):
         value = np.asarray(value)
 
     def leaf(a):
+        # Numpy stays numpy: putting it on a device is left to the compiled call.
         a = a if isinstance(a, jax.Array) else np.asarray(a)
         if a.dtype == dtype:  # a copy of what the caller may change while we work with it
             return a if isinstance(a, jax.Array) else a.copy()
@@ -76,6 +79,7 @@ def check_xs(model: PyTree, xs: Any, batch_size: int | None, *, time: bool = Tru
     size = getattr(model, "in_size", None)
     expected = _layout(model, batch_size, time)
     lead = 1 if time else 0
+    # The likeliest mistake by far, so it gets a hint of its own.
     hint = ""
     if time and len(shape) == len(batch) + feature_axes(model):
         hint = " (is the time axis missing? step() takes one timestep)"
@@ -107,7 +111,10 @@ def prepare(
                 f"leading axes {lead} like xs, {_names(batch_size)}",
                 leaf.shape,
             )
-    weights = per_timestep(1.0 if weights is None else weights, lead, "weights", dtype)
+    if weights is None:
+        weights = jax.device_put(np.ones(lead, dtype))
+    else:
+        weights = per_timestep(weights, lead, "weights", dtype)
     if resets is not None:
         resets = per_timestep(resets, lead, "resets", bool)
     return Chunk(xs, ys, weights, resets)
@@ -129,8 +136,16 @@ def per_timestep(value: Any, lead: tuple[int, ...], argument: str, dtype: Any) -
     require(value.shape in shapes, argument, " or ".join(map(str, shapes)), value.shape)
     if value.ndim == 1 and len(lead) == 2:
         value = value[:, None]
+    # An array of a caller's jit must stay JAX's; for anything else numpy starts no program.
     module = jnp if isinstance(value, jax.Array) else np
     return module.broadcast_to(value, lead).astype(dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def ones(lead: tuple[int, ...], dtype: Any) -> jax.Array:
+    """What lies on the device from the first step on; `jax.transfer_guard` lets it get there."""
+    with jax.ensure_compile_time_eval():
+        return jax.device_put(np.ones(lead, dtype))
 
 
 def _names(batch_size: Any) -> str:

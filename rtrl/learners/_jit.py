@@ -31,8 +31,10 @@ class Jitted:
         *rest, last = arguments
         rest_arrays, rest_key = _split(rest)
         last_arrays, last_key = _split(last)
+        # Only the last argument is donated, so it is flattened by itself.
         donate = self.donate_last and not _traced(rest_arrays) and not _traced(last_arrays)
-        program, result = self._program(rest_key, last_key, donate, _precision())
+        # By structure and static leaves: what jit itself is then called with are lists of arrays.
+        program, result = self._program(rest_key, last_key, donate, _settings())
         arrays = program(rest_arrays, last_arrays)
         return _join(arrays, result[0])
 
@@ -41,10 +43,10 @@ class Jitted:
         *rest, last = arguments
         rest_arrays, rest_key = _split(rest)
         last_arrays, last_key = _split(last)
-        program, _ = self._program(rest_key, last_key, self.donate_last, _precision())
+        program, _ = self._program(rest_key, last_key, self.donate_last, _settings())
         return program.lower(rest_arrays, last_arrays)
 
-    def _compile(self, rest_key, last_key, donate, precision):
+    def _compile(self, rest_key, last_key, donate, settings):
         result: list[tuple[Any, Static]] = []  # filled in when the program is traced
 
         def program(rest_arrays, last_arrays):
@@ -61,14 +63,15 @@ def _traced(arrays: list[Any]) -> bool:
     return any(isinstance(a, Tracer) for a in arrays)
 
 
-def _precision() -> bool:
-    """What JAX's own cache looks at beside the arguments, and a new structure may depend on."""
-    return jax.config.jax_enable_x64  # type: ignore[attr-defined]
+def _settings() -> tuple[bool, bool]:
+    """What JAX's own cache looks at beside the arguments, and a new program may depend on."""
+    return jax.config.jax_enable_x64, jax.config.jax_debug_nans  # type: ignore[attr-defined]
 
 
 def _split(tree: Any) -> tuple[list[Any], tuple[Any, Static]]:
     """The arrays of a pytree, and all else: hashable, the same for the same program."""
     leaves, structure = jax.tree.flatten(tree)
+    # By attribute and not by type: numpy's arrays, JAX's and tracers alike.
     arrays = [leaf for leaf in leaves if hasattr(leaf, "shape")]
     if len(arrays) == len(leaves):
         return arrays, (structure, ())

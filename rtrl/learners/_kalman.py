@@ -42,6 +42,9 @@ def kalman(
         prior: variance of the parameters before the first timestep over that of the noise; larger
             learns faster at first.
 
+    Returns:
+        An optax gradient transformation; its state holds P, ``(rows, m, m)`` for every parameter.
+
     Raises:
         ValueError: ``prior`` is not positive.
 
@@ -64,10 +67,15 @@ def kalman(
         grads: PyTree, state: KalmanState, params: PyTree = None
     ) -> tuple[PyTree, KalmanState]:
         e = error(grads)
+        # Without an error there is nothing to divide by, nor to learn: zero slopes leave all as it
+        # is.
         slopes = jax.tree.map(lambda g: jnp.where(e == 0, 0, rows(g) / e), grads)
         gains = jax.tree.map(lambda P, j: jnp.einsum("nij,nj->ni", P, j), state.covariance, slopes)
+        # One variance for all groups: they explain the same error together (decoupled, not
+        # separate).
         variance = 1 + optax.tree.vdot(slopes, gains)
         updates = jax.tree.map(lambda k, g: -(e / variance) * k.reshape(g.shape), gains, grads)
+        # An outer product of one vector keeps P symmetric to the last bit.
         covariance = jax.tree.map(
             lambda P, k: P - k[:, :, None] * k[:, None, :] / variance, state.covariance, gains
         )

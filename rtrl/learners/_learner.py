@@ -6,17 +6,15 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 from rtrl.engine import Chunk, Loss, Rule, check_rule, init_carry
 from rtrl.learners import _inputs
+from rtrl.learners._call import call
 from rtrl.learners._hidden import hidden, predict_one, restart
 from rtrl.learners._state import (
     LearnerState,
-    NonFiniteError,
     StepOutput,
     Window,
     batch_size_of,
@@ -47,11 +45,18 @@ class OnlineLearner(eqx.Module):
         update_every: chunks per update of the parameters (a ``step`` is a chunk of one timestep).
         on_nonfinite: ``"skip"``: a sample whose input is not finite is removed (state and trace
             stay as they were), one whose target or loss is not finite gets weight 0, an update
-            whose gradient is not finite (or overflows when squared) is left out; ``out.skipped``
+            whose gradient is not finite (or overflows when squared), or that would make a
+            parameter or a number of the optimizer's state so, is left out whole; ``out.skipped``
             counts. ``"raise"``: any of these raises `NonFiniteError` after the call, with the
             untouched state as ``error.state``; this waits for every call and donates nothing.
         donate: let the new state reuse the memory of the old one, which can then not be used
-            again. ``False`` keeps old states alive.
+            again: trying to says so in a `ValueError`. ``False`` keeps old states alive. Ctrl-C
+            while a call uses up its state waits until the new one is there (a second Ctrl-C does
+            not), and is raised as a ``KeyboardInterrupt`` that has it as ``error.state``; one
+            without ``state`` came between calls, where the last state returned is good. So
+            ``except KeyboardInterrupt as error: state = getattr(error, "state", state)`` goes on
+            from there; only between a call's return and its assignment, less than a microsecond,
+            can a state be lost, and with ``False`` none can.
 
     Raises:
         ValueError: an argument of the wrong kind or out of range.
@@ -101,13 +106,15 @@ class OnlineLearner(eqx.Module):
     def init(
         self, model: PyTree, batch_size: int | None = None, *, key: PRNGKeyArray | None = None
     ) -> LearnerState:
-        """Start learning a model; its arrays are copied and stay the caller's.
+        """Give the state to start learning from; the model's arrays are copied.
 
         Args:
             model: a `SequenceModel`, or any Equinox module of our cells that is called the same
                 way: ``model(xs, carry, *, rule, resets, mask, key) -> (predictions, carry)``. One
-                that calls `recur` once per cell may say so with a class attribute
-                ``recurs_once = True``: its traces are then advanced and read in one pass.
+                that calls `recur` exactly once per cell, on the carry as it is given, and returns
+                the carry which that gives, may say so with a class attribute
+                ``recurs_once = True``: its traces are then advanced and read in one pass. A model
+                that says so and does otherwise is refused, when it first learns.
             batch_size: samples that are learned side by side; ``None`` for no batch axis.
             key: PRNG key of the dropout; default ``jax.random.key(0)``.
 
@@ -148,6 +155,8 @@ class OnlineLearner(eqx.Module):
             weight: of the loss, ``([batch])``.
             reset: true where a new sequence begins with this timestep, ``([batch])``.
 
+        Returns the new state, and what the step tells, without time axes.
+
         Raises:
             ValueError: an argument of the wrong shape or kind, named; nothing has changed then.
             NonFiniteError: see ``on_nonfinite``.
@@ -159,9 +168,21 @@ class OnlineLearner(eqx.Module):
         _inputs.check_xs(state.model, x, batch_size, time=False)
         lead = () if batch_size is None else (batch_size,)
         y = None if y is None else _inputs.cast(y, dtype, "y")
-        weights = _inputs.per_timestep(weight, lead, "weight", dtype)
-        resets = None if reset is False else _inputs.per_timestep(reset, lead, "reset", bool)
-        return self._call(advance_one, state, Chunk(x, y, weights, resets), None)
+        plain = isinstance(weight, float) and weight == 1
+        weights = (
+            _inputs.ones(lead, dtype)
+            if plain
+            else _inputs.per_timestep(weight, lead, "weight", dtype)
+        )
+        if reset is False:
+            resets = None
+        else:
+            resets = (
+                _inputs.ones(lead, bool)
+                if reset is True
+                else _inputs.per_timestep(reset, lead, "reset", bool)
+            )
+        return call(self, advance_one, state, Chunk(x, y, weights, resets), None)
 
     def scan(
         self,
@@ -184,13 +205,15 @@ class OnlineLearner(eqx.Module):
             weights: of the losses, ``(time, [batch])``; default 1.
             resets: true where a new sequence begins, ``(time, [batch])``.
 
+        Returns the new state, and what the steps tell, time first.
+
         Raises:
             ValueError: an argument of the wrong shape or kind, named; nothing has changed then.
             NonFiniteError: see ``on_nonfinite``.
         """
         data = _inputs.prepare(state.model, xs, ys, weights, resets, batch_size_of(state))
         chunk = _inputs.chunk_size(chunk, data.xs.shape[0], self.rule)
-        return self._call(advance_many, state, data, chunk)
+        return call(self, advance_many, state, data, chunk)
 
     def stream(
         self,
@@ -224,6 +247,8 @@ class OnlineLearner(eqx.Module):
             chunk: timesteps per chunk, parameters held fixed inside each.
             delay: items between an input and its target.
 
+        Returns an iterator of pairs, a `StreamState` and a `StepOutput`.
+
         Raises:
             ValueError: an argument, or an item named by its number. The last state yielded is as it
                 was: go on from it with the next item.
@@ -244,6 +269,9 @@ class OnlineLearner(eqx.Module):
             carry: hidden states from the last call; default those of ``state``.
 
         Returns the prediction and the new hidden states (a carry without traces).
+
+        Raises:
+            ValueError: ``x`` does not have the shape that the model and the state ask for.
         """
         batch_size = batch_size_of(state)
         x = _inputs.cast(x, _inputs.float_dtype(state.model), "x")
@@ -255,7 +283,13 @@ class OnlineLearner(eqx.Module):
         """Begin a new sequence: initial hidden states, zero traces; gradients summed are kept.
 
         Args:
+            state: from `init`, `step` or `scan`.
             mask: which samples, ``(batch,)``; default all. Needs a batch axis.
+
+        Returns the new state.
+
+        Raises:
+            ValueError: the state is one of a stream, or the mask does not fit it.
         """
         known = isinstance(state, LearnerState)
         require(known, "state", "a LearnerState (in a stream resets are items)", type(state))
@@ -265,21 +299,3 @@ class OnlineLearner(eqx.Module):
             mask = _inputs.per_timestep(mask, (batch_size or 0,), "mask", bool)
         carry = restart(state.model, state.carry, mask)
         return eqx.tree_at(lambda s: s.carry, state, carry)
-
-    def _call(self, function, state, data, chunk):
-        wait = self.on_nonfinite == "raise"
-        if wait and any(isinstance(a, Tracer) for a in jax.tree.leaves((state, data))):
-            raise ValueError(
-                "on_nonfinite: 'raise' can't work inside jit, where no value can be looked at; "
-                "use 'skip' and look at out.skipped."
-            )
-        jitted = function.donating if self.donate and not wait else function.keeping
-        after, out = jitted(self, data, chunk, state)
-        if wait and (skipped := np.asarray(out.skipped)).any():
-            first = int(np.argmax(skipped > 0))
-            raise NonFiniteError(
-                f"{int(skipped.sum())} inputs, targets, losses or gradients were not finite, the "
-                f"first at timestep {first} of the call; the state before it is in error.state.",
-                state,
-            )
-        return after, out

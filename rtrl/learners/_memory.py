@@ -39,6 +39,7 @@ class MemoryReport(NamedTuple):
 
     @property
     def total(self) -> int:
+        """All of these together, bytes."""
         return sum(self)
 
     def __str__(self) -> str:
@@ -87,8 +88,10 @@ def memory_report(
     one = prediction_like(state) if target is None else target
     ys = jax.tree.map(lambda a: jnp.zeros((chunk, *a.shape), a.dtype), one)
     data = Chunk(xs, ys, jnp.ones(lead, dtype))
+    # The very program that `scan` runs, donation included, so that the figure is its own.
     program = advance_many.donating.lower(learner, data, chunk, state).compile()
     analysis: Any = program.memory_analysis()
+    # What is written over its argument takes no memory of its own.
     outputs = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     carries = jax.tree.leaves(state.carry, is_leaf=is_carry)
     return MemoryReport(

@@ -48,6 +48,7 @@ def open_stream(
     lead = lead_of(state)
     dtype = _inputs.float_dtype(state.model)
     x = example_input(state) if x is None else as_input(state, x, dtype)
+    # A guess at what targets are may be corrected by the first that comes; an example may not.
     settled = y is not None
     if y is None:
         y = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), prediction_like(state, x))
@@ -57,6 +58,7 @@ def open_stream(
         carry=hidden(state.carry),
         xs=np.zeros((chunk + delay, *x.shape), x.dtype),
         ys=targets_like(y, chunk),
+        # Zero is the weight of a target that has not come.
         weights=np.zeros((chunk, *lead), dtype),
         resets=np.zeros((chunk + delay, *lead), bool),
         known=np.zeros(chunk, bool),

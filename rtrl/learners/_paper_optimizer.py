@@ -41,6 +41,9 @@ def paper_optimizer(
         decay_steps: updates, warmup included, after which the cosine has reached zero; ``None``
             for a constant rate.
 
+    Returns:
+        An optax gradient transformation for gradients of this network.
+
     Raises:
         ValueError: an argument out of its range.
 

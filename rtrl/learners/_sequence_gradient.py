@@ -5,7 +5,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from rtrl.engine import Loss, Rule, check_rule, chunk_gradient, init_carry, over_chunks
+from rtrl.engine import (
+    Loss,
+    Rule,
+    axes_of,
+    check_rule,
+    chunk_gradient,
+    init_carry,
+    over_chunks,
+    vary,
+)
 from rtrl.learners import _inputs
 
 
@@ -30,15 +39,18 @@ def sequence_gradient(
     Args:
         model: a `SequenceModel`, or any Equinox module of our cells that is called the same way:
             ``model(xs, carry, *, rule, resets, mask, key) -> (predictions, carry)``. One that
-            calls `recur` once per cell may say so with a class attribute ``recurs_once = True``:
-            its traces are then advanced and read in one pass.
+            calls `recur` exactly once per cell, on the carry as it is given, and returns the carry
+            which that gives, may say so with a class attribute ``recurs_once = True``: its traces
+            are then advanced and read in one pass. A model that says so and does otherwise is
+            refused.
         loss: ``(prediction, target) -> scalar``, for one sample at one timestep.
         xs: inputs, ``(time, [batch,] in_size)``.
         ys: targets, a pytree of arrays ``(time, [batch,] ...)``.
         rule: the learning rule.
         chunk: timesteps per chunk. Default: 1 for an online rule; the whole sequence for `BPTT`.
             A ragged tail is a chunk.
-        weights: of the losses, ``(time, [batch])``; default 1.
+        weights: of the losses, ``(time, [batch])``; default 1. Where it is 0 the target does not
+            count, also if it is NaN.
         resets: true where a new sequence begins, ``(time, [batch])``.
         key: PRNG key of the dropout; ``None`` for no dropout.
 
@@ -60,17 +72,18 @@ def sequence_gradient(
 
 @eqx.filter_jit
 def _sequence_gradient(model, loss, carry, data, key, rule, chunk):
+    # Summed chunk by chunk: a gradient for each would take memory that grows with the sequence.
     zeros = jax.tree.map(jnp.zeros_like, eqx.filter(model, eqx.is_inexact_array))
 
     def body(state, data):
         carry, grads, total, key = state
+        # Another mask in every chunk, the same ones for the same key.
         key, now = (None, None) if key is None else jax.random.split(key)
         result = chunk_gradient(model, loss, carry, data, rule=rule, key=now)
-        samples = 1 if result.weights.ndim == 1 else result.weights.shape[1]
-        total = total + (result.weights * result.losses).sum() / samples
         grads = jax.tree.map(jnp.add, grads, result.grads)
-        return (result.carry, grads, total, key), None
+        return (result.carry, grads, total + result.objective, key), None
 
+    carry = vary(carry, axes_of((model, data, key)))
     init = (carry, zeros, jnp.zeros((), data.weights.dtype), key)
     (_, grads, total, _), _ = over_chunks(body, init, data, data.xs.shape[0], chunk)
     return total, grads

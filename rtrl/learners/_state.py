@@ -1,8 +1,12 @@
 """What a learner knows, and what a step tells."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 
@@ -40,9 +44,11 @@ class StepOutput(eqx.Module):
     Attributes:
         prediction: made before the update, ``([time,] [batch,] ...)``.
         loss: unweighted, mean over the samples that have a usable target, ``([time])``; NaN where
-            none has.
+            none has. (Under ``jax_debug_nans``, which allows no NaN in an array of JAX, a numpy
+            array; inside a program of your own, infinity where none has.)
         skipped: samples left out because an input, target or loss was not finite, plus one at the
-            end of a chunk whose gradient was not finite, ``([time])``.
+            end of a chunk whose update was left out because the gradient, or what would have been
+            stored as a parameter or as the optimizer's state, was not finite, ``([time])``.
         grad_norm: Euclidean norm of the gradient of every chunk, ``([chunks])``.
     """
 
@@ -53,18 +59,46 @@ class StepOutput(eqx.Module):
 
 
 class NonFiniteError(ArithmeticError):
-    """Data or a gradient was not finite; ``state`` is the learner's state before the call."""
+    """Data, a gradient or an update was not finite; ``state`` is the state before the call."""
 
     def __init__(self, message: str, state: LearnerState):
         super().__init__(message)
         self.state = state
 
 
+def no_loss() -> float:
+    """What stands in a compiled program for a loss that is missing."""
+    return jnp.inf if jax.config.jax_debug_nans else jnp.nan  # type: ignore[attr-defined]
+
+
+def mark(loss: Any, missing: Any) -> Any:
+    """NaN where a loss is missing; a numpy array under ``jax_debug_nans``, which forbids others."""
+    if jax.config.jax_debug_nans:  # type: ignore[attr-defined]
+        return np.where(missing, np.asarray(np.nan, loss.dtype), np.asarray(loss))
+    return jnp.where(missing, jnp.nan, loss)
+
+
 def layout(state: LearnerState) -> tuple[int | None, jnp.dtype]:
     """The batch size, and the real dtype of the network: asking its parameters takes longer."""
     h = jax.tree.leaves(state.carry)[0]  # a hidden state: ([batch,] N)
+    _require_there(h)
     return None if h.ndim == 1 else h.shape[0], jnp.finfo(h.dtype).dtype
 
 
 def batch_size_of(state: LearnerState) -> int | None:
     return layout(state)[0]
+
+
+def require_there(state: PyTree) -> None:
+    """Raise a `ValueError` if a call has used up a state."""
+    for leaf in jax.tree.leaves(state):
+        _require_there(leaf)
+
+
+def _require_there(leaf: Any) -> None:
+    if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and leaf.is_deleted():
+        raise ValueError(
+            "state: expected one that is still there, got one that an earlier call has used up, as "
+            "the learner was made with donate=True: go on from the state that the call returned, "
+            "or make the learner with donate=False, which keeps old states."
+        )

@@ -5,13 +5,13 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
 from rtrl.learners._hidden import hidden, look_ahead, restart
+from rtrl.learners._interrupt import uninterrupted
 from rtrl.learners._open_stream import resume_or_open, wraps
-from rtrl.learners._state import LearnerState, NonFiniteError, StepOutput
+from rtrl.learners._state import LearnerState, NonFiniteError, StepOutput, mark
 from rtrl.learners._stream_item import Item, naming_item, read_item, require_finite
 from rtrl.learners._stream_state import StreamState, targets_like
 from rtrl.validate import require
@@ -30,9 +30,12 @@ def stream(
 
 
 def _run(learner, state, source):
+    def take(state, item):
+        return push(learner, state, read_item(state, item))
+
     for item in source:
         with naming_item(state.items, state):
-            state, out = push(learner, state, read_item(state, item))
+            state, out = uninterrupted(take, state, item)
         yield state, out
 
 
@@ -42,6 +45,7 @@ def push(learner: Any, state: StreamState, item: Item) -> tuple[StreamState, Ste
         require_finite(item, state)
 
     # The prediction comes before anything looks at the target, whatever the delay.
+    # On the host: no program runs for items that begin nothing.
     carry = state.carry
     if item.reset.any():
         mask = item.reset if item.reset.ndim else None
@@ -49,6 +53,7 @@ def push(learner: Any, state: StreamState, item: Item) -> tuple[StreamState, Ste
     prediction, carry = look_ahead(state.model, carry, item.x[None])
 
     state = _hold(state, item, carry)
+    # Length 0 and not None: outputs of many items can be put end to end.
     nothing: Any = np.zeros(0, np.float32)
     if state.held < state.chunk + state.delay:
         return state, StepOutput(prediction, nothing, nothing.astype(np.int32), nothing)
@@ -56,7 +61,7 @@ def push(learner: Any, state: StreamState, item: Item) -> tuple[StreamState, Ste
     behind, learned = learn_held(learner, state, state.chunk)
     state = _drop_chunk(state, behind)
     # A missing target has no loss; the zeros in its place may have one.
-    loss = learned.loss if known.all() else jnp.where(known, learned.loss, jnp.nan)
+    loss = learned.loss if known.all() else mark(learned.loss, ~known)
     return state, StepOutput(prediction, loss, learned.skipped, learned.grad_norm)
 
 
@@ -113,6 +118,7 @@ def _drop_chunk(state: StreamState, behind: LearnerState) -> StreamState:
     They start again from the learner's and run over the inputs still held, with the new parameters:
     predictions are those that the learner itself would make if it were there.
     """
+    # All held inputs but those of the chunk just learned: as many as the delay, always.
     left = state.delay
     xs, resets = np.zeros_like(state.xs), np.zeros_like(state.resets)
     xs[:left], resets[:left] = state.xs[state.chunk :], state.resets[state.chunk :]
@@ -145,15 +151,31 @@ def close_stream(learner: Any, state: Any) -> Any:
 
     Inputs whose targets are known are learned as a ragged chunk; those without a target yet only
     advance the learner. Under ``donate=True`` this uses up ``state``.
+
+    Args:
+        learner: the `OnlineLearner` or `Standardized` one whose stream it is.
+        state: the last state that the stream yielded.
+
+    Returns:
+        A `LearnerState`, or a `StandardizedState` around one.
+
+    Raises:
+        ValueError: the state is not one of a stream.
+        NonFiniteError: as `OnlineLearner.stream`.
     """
+    return uninterrupted(_close_stream, learner, state)
+
+
+def _close_stream(learner, state):
     if wraps(state):
-        inner = close_stream(learner.learner, state.learner)
+        inner = _close_stream(learner.learner, state.learner)
         return eqx.tree_at(lambda s: s.learner, state, inner)
     require(isinstance(state, StreamState), "state", "a state from stream", type(state))
     behind, count = state.learner, int(state.held)
     tail = max(count - state.delay, 0)
     if tail:
         behind, _ = learn_held(learner, state, tail)
+    # Their targets will not come any more, but what they did to the states counts.
     if tail < count:
         rest = slice(tail, count)
         resets = state.resets[rest] if state.resets[rest].any() else None

@@ -34,8 +34,10 @@ def unpack(item: Any) -> tuple[Any, Any, Any, Any]:
 def read_item(state: StreamState, item: Any) -> Item:
     """Check an item and cast its parts."""
     x, y, weight, reset = unpack(item)
+    # Cast on the host, in numpy: no program is started for an item.
     dtype = state.weights.dtype  # the model's: asking the model takes longer
     x = as_input(state.learner, x, dtype)
+    # The first item says what items are, and later ones are held against it.
     if state.items > 0:
         _require_alike(x, state.xs[0], "x")
     if y is not None:

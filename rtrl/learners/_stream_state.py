@@ -46,10 +46,12 @@ class StreamState(eqx.Module):
 
     @property
     def chunk(self) -> int:
+        """Timesteps per chunk."""
         return len(self.weights)
 
     @property
     def delay(self) -> int:
+        """Items between an input and its target."""
         return len(self.xs) - len(self.weights)
 
 

@@ -35,6 +35,22 @@ class Block(eqx.Module):
 
     Every part may be replaced (``eqx.tree_at``) by a callable of the same arguments, which sees
     one timestep of one sample: ``readout(output, x)``, ``mixer(y, g)``, ``norm(x)``.
+
+    Args:
+        cell: the recurrent cell, kept as it is.
+        size: H, features of ``x`` and ``y``.
+        activation: elementwise, after the readout; GELU in its tanh form by default.
+        glu: gated linear unit, ``"full"``, ``"half1"``, ``"half2"`` (see `GLU`) or ``None``.
+        norm: layer norm before the recurrence (``"pre"``), after the skip (``"post"``), or
+            ``None``; the field ``norm_position`` remembers which.
+        eps: epsilon of the layer norm.
+        dropout: probability of dropping a feature, in ``[0, 1)``.
+        key: PRNG key of the initialisation.
+
+    Raises:
+        ValueError: an argument out of its range.
+
+    Source: Zucchet et al. (2023), appendix B.1.
     """
 
     cell: Cell
@@ -78,7 +94,17 @@ class Block(eqx.Module):
         mask: Bool[Array, "time *batch"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> tuple[Array, Carry]:
-        """Run a chunk; arguments as for `SequenceModel`."""
+        """Run a chunk of timesteps; under ``jax.grad`` the derivative is the rule's.
+
+        Args:
+            xs: inputs, ``(time, [batch,] H)``.
+            carry: the cell's, from `init_carry` or the last call.
+            rule: the learning rule.
+            resets, mask: passed to `recur`.
+            key: PRNG key of the dropout; ``None`` for no dropout.
+
+        Returns the features of the next layer, ``(time, [batch,] H)``, and the new carry.
+        """
         axes = xs.ndim - 1
         keys = (None, None) if key is None else jax.random.split(key)
         z = self._normalise("pre", xs)

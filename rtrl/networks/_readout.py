@@ -15,7 +15,11 @@ Glu = Literal["full", "half1", "half2"]
 
 
 class Readout(eqx.Module):
-    """Complex readout with a skip: ``y = Re(C h) + D * x``.
+    """Complex readout with a skip.
+
+    ::
+
+        y = Re(C h) + D * x,   C = C_re + i C_im
 
     For a cell whose output is real, C is real and ``C_im`` is ``None``; an output of several
     arrays is concatenated. C normal with variance ``1 / N`` per part, D standard normal.
@@ -46,7 +50,12 @@ class Readout(eqx.Module):
         self.D = jax.random.normal(skip_key, (size,))
 
     def __call__(self, output: PyTree[Array], x: Float[Array, " H"]) -> Float[Array, " H"]:
-        """Read one timestep of one sample."""
+        """Read one timestep of one sample.
+
+        Args:
+            output: the cell's, leaves ``(N,)``.
+            x: what the cell saw, ``(H,)``.
+        """
         h = jnp.concatenate(jax.tree.leaves(output))
         y = self.C_re @ jnp.real(h) + self.D * x
         return y if self.C_im is None else y - self.C_im @ jnp.imag(h)
@@ -61,10 +70,15 @@ class GLU(eqx.Module):
         half1   g(y) * sigmoid(W2 g(y) + b2)
         half2   y * sigmoid(W2 g(y) + b2)          with g = dropout(gelu(.))
 
+    W1 and b1 are the field ``value`` (``None`` for the halves), W2 and b2 the field ``gate``.
+
     Args:
         size: H, features.
         kind: ``"full"``, ``"half1"`` or ``"half2"``.
         key: PRNG key of the initialisation.
+
+    Raises:
+        ValueError: another kind.
 
     Source: Zucchet et al. (2023), appendix B.1 (full); the variants of its released code.
     """
@@ -81,7 +95,14 @@ class GLU(eqx.Module):
         self.gate = dense(size, size, key=gate_key)
 
     def __call__(self, y: Float[Array, " H"], g: Float[Array, " H"]) -> Float[Array, " H"]:
-        """Gate one timestep of one sample: the readout ``y`` and its activation ``g``."""
+        """Gate one timestep of one sample.
+
+        Args:
+            y: the readout, ``(H,)``.
+            g: its activation after dropout, ``(H,)``.
+
+        Returns what passes, ``(H,)``.
+        """
         gate = jax.nn.sigmoid(self.gate(g))
         if self.value is not None:
             return self.value(g) * gate

@@ -52,7 +52,8 @@ class SequenceModel(eqx.Module):
     ``"pre"``).
     """
 
-    #: It runs every cell once per call, so that traces may advance in the backward pass.
+    #: It runs every cell exactly once per call and hands on the carry which that gives, so that
+    #: traces may advance in the backward pass. The engine holds a model to it.
     recurs_once: ClassVar[bool] = True
 
     encoder: Callable
@@ -120,6 +121,9 @@ class SequenceModel(eqx.Module):
             key: PRNG key of the dropout; ``None`` for no dropout.
 
         Returns the predictions, ``(time, [batch,] out_size)``, and the new carry.
+
+        Raises:
+            ValueError: the dense encoder got integers, or what `recur` refuses.
         """
         dense_encoder = isinstance(getattr(self.encoder, "inner", self.encoder), eqx.nn.Linear)
         if dense_encoder and not jnp.issubdtype(xs.dtype, jnp.floating):

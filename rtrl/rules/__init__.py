@@ -17,7 +17,7 @@ from rtrl.rules._uoro import UORO as UORO
 
 
 def examples() -> dict[str, Rule]:
-    """One rule of every kind, by the name of its class."""
+    """List one rule of every kind, by the name of its class."""
     kinds = (
         RTRL(), SnAp1(), SnApN(2), EProp(), UORO(), KFRTRL(), TBPTT(4), Truncated(), Spatial(),
         BPTT(), ExactRTRL(),

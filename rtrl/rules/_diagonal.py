@@ -43,7 +43,11 @@ class DiagonalRule(LocalRule):
 
     @abc.abstractmethod
     def decay(self, partials: Partials) -> Array:
-        """Give D, ``(..., d, d, N)``."""
+        """Give D, ``(..., d, d, N)``.
+
+        Args:
+            partials: the one-step derivatives, D among them with the recurrent input held fixed.
+        """
 
     def local(
         self, trace: Trace, partials: Partials, deltas: Array
@@ -56,14 +60,18 @@ class DiagonalRule(LocalRule):
         return self._local(trace, partials, deltas, consume=True)
 
     def _local(self, trace, partials, deltas, *, consume: bool) -> tuple[Gradients, Trace, Array]:
+        # The rules of this family differ in D alone: with another one in its place all else is
+        # shared, the fused kernel too.
         partials = partials._replace(D=self.decay(partials))
         gradients, trace, errors = with_trace(
             trace, partials, deltas, self.implementation, consume=consume
         )
+        # e_k, or delta_k: what the layer below gets as its error is the whole difference.
         return gradients, trace, errors if self.errors == "chunk" else deltas
 
     def label(self, chunk: int | None = None) -> str:
         name = type(self).__name__
+        # In chunks of one timestep the two paths of errors are the same.
         return name if chunk == 1 else f"{name}, {self.errors} errors"
 
     def init_trace(self, cell: Any, parameters: int, batch_size: int | None) -> Trace:
@@ -76,6 +84,8 @@ class DiagonalRule(LocalRule):
 
         weights = (*modules.weights(), *modules.recurrent())
         return Trace(
+            # N rows also for a (1, H) weight: its product is shared, but each module's state
+            # answers to it in its own way.
             tuple(None if w is None else zeros(w.shape[1]) for w in weights),
             {modules.names[i]: zeros() for i in structure(modules).module_leaves},
         )

@@ -26,9 +26,10 @@ class EProp(DiagonalRule):
 
     Args:
         errors: as in `RTRL`: ``"chunk"`` or ``"timestep"``. Inside a chunk errors travel back by D.
+        implementation: as in `RTRL`.
 
     Raises:
-        ValueError: ``errors`` is neither.
+        ValueError: an argument is none of these.
 
     Source: Bellec et al., "A solution to the learning dilemma for recurrent networks of spiking
     neurons" (2020), equations 13-14; Murray, "Local online learning in recurrent networks with
@@ -36,4 +37,5 @@ class EProp(DiagonalRule):
     """
 
     def decay(self, partials: Partials) -> Array:
+        # D is taken with v held fixed, so it is e-prop's as it comes.
         return partials.D

@@ -41,14 +41,18 @@ class ExactRTRL(Rule):
             return jax.tree.map(lambda c: c.state, tree, is_leaf=is_carry)
 
         states = split(carry)
+        # A direction is one parameter of the network: flat, they are the rows of an identity.
         flat, unravel = ravel_pytree(params)
 
         def forward(direction, sensitivity):
             def f(p, states):
+                # The trace is this rule's own; inside the recurrence is ordinary differentiable
+                # code.
                 inner = jax.tree.map(lambda c, h: Carry(h, None), carry, states, is_leaf=is_carry)
                 predictions, after = run(p, inner)
                 return predictions, split(after)
 
+            # Both at once: what a parameter does now, and what it has done to the state before.
             return jax.jvp(f, (params, states), (unravel(direction), sensitivity))
 
         # The parameter axis comes after the batch axis, if any, and before the modules.
@@ -60,7 +64,10 @@ class ExactRTRL(Rule):
 
         carry = jax.tree.map(lambda c, h, s: Carry(h, s), carry, states, traces, is_leaf=is_carry)
 
+        # Errors come after the predictions, the sensitivities are there by then: all that is left
+        # is a product, with no way back through the network.
         def pullback(errors):
+            # JAX's convention, dl = Re(delta dh), for predictions that are complex.
             parts = jax.tree.map(
                 lambda g, s: jnp.real(jnp.tensordot(s, g, axes=g.ndim)), errors, slopes
             )

@@ -94,7 +94,9 @@ class KFRTRL(StepwiseRule):
 
     def advance(self, trace: Kronecker, partials: Partials) -> Kronecker:
         now, key = next_keys(trace.key)
+        # Two signs a sample: products of the old with the new term then vanish on average.
         c1, c2 = jax.vmap(lambda k: jax.random.rademacher(k, (2,), trace.one.dtype))(now).T
+        # The immediate sensitivity is diagonal: a row of a weight drives its own module only.
         own = jnp.eye(partials.D.shape[-1], dtype=partials.D.dtype)
         J = tuple(
             None if x is None else own * j[..., None]
@@ -103,7 +105,9 @@ class KFRTRL(StepwiseRule):
         immediate = (J, {name: own * E[..., None] for name, E in partials.E.items()})
         old = jax.tree.map(lambda A: forward(partials, A), (trace.projections, trace.modules))
         factor = (trace.x, trace.seen, trace.one)
+        # Module parameters have the input 1, so that they fit the same product.
         inputs = (*distinct_inputs(partials), jnp.ones_like(trace.one))
+        # All weights share the one factor a, so their matrices are weighed together.
         p1, q1 = balance(norm(factor), norm(old))
         p2, q2 = balance(norm(inputs), norm(immediate))
 

@@ -14,6 +14,7 @@ def check_seed(seed: int) -> None:
 
 def sample_keys(seed: int, batch_size: int | None) -> UInt32[Array, "*B 2"]:
     """One key per sample, as plain integers: a trace holds arrays."""
+    # Named, as users may choose another default: the shape of the key is part of the trace's.
     key = jax.random.key(seed, impl="threefry2x32")
     return jax.random.key_data(key if batch_size is None else jax.random.split(key, batch_size))
 
@@ -37,5 +38,7 @@ def balance(left: Float[Array, " B"], right: Float[Array, " B"]) -> tuple[Array,
     away with it (a reset starts afresh, a timestep that did not happen leaves no mark).
     """
     ok = (left > 0) & (right > 0)
+    # Ones before the division, not after: 0 / 0 in a branch that is not taken is NaN in a
+    # derivative.
     rho = jnp.sqrt(jnp.where(ok, right, 1) / jnp.where(ok, left, 1))
     return jnp.where(ok, rho, 0), jnp.where(ok, 1 / rho, 0)

@@ -27,14 +27,17 @@ class RTRL(DiagonalRule):
         errors: the path of errors to the layers below. ``"timestep"``: the paper's, through the
             same timestep only. ``"chunk"``: also back in time inside a chunk; the same in chunks
             of one timestep.
+        implementation: of the trace's update: ``None`` for the fused kernel on a GPU where it works
+            and pays and XLA everywhere else; or ``"xla"``, ``"pallas"``, ``"pallas_interpret"``.
 
     Raises:
-        ValueError: ``errors`` is neither; later, the modules of a cell see each other.
+        ValueError: an argument is none of these; later, the modules of a cell see each other.
 
     Source: Zucchet et al. (2023), equations B.5-B.10 and section 3.3.
     """
 
     def decay(self, partials: Partials) -> Array:
+        # Nothing else reaches a module's state: its own D is its whole Jacobian.
         return partials.D
 
     @classmethod

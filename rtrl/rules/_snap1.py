@@ -24,9 +24,10 @@ class SnAp1(DiagonalRule):
     Args:
         errors: as in `RTRL`: ``"chunk"`` or ``"timestep"``. Inside a chunk errors travel back by
             the same diagonal.
+        implementation: as in `RTRL`.
 
     Raises:
-        ValueError: ``errors`` is neither.
+        ValueError: an argument is none of these.
 
     Source: Menick et al., "Practical real time recurrent learning with a sparse approximation"
     (2021), section 3, n = 1.
@@ -42,6 +43,8 @@ def self_dependence(partials: Partials) -> Array:
     if partials.slope is None:  # no module sees another
         return D
     for U, J in zip(partials.recurrent, partials.J[partials.first_recurrent :], strict=True):
+        # A row that all modules share reaches module n from module n by its n-th entry.
         diagonal = U[0] if U.shape[0] == 1 else U.diagonal()
+        # An outer product per module, (d, 1, N) by (1, d, N): v is one number, the state d.
         D = D + (J * diagonal)[..., :, None, :] * partials.slope[..., None, :, :]
     return D

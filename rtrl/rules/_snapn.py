@@ -78,6 +78,8 @@ class SnApN(StepwiseRule):
         return Sensitivity(
             tuple(None if w is None else zeros(w.shape[1]) for w in weights),
             {m.names[i]: zeros() for i in structure(m).module_leaves},
+            # Fixed when the carry is made: a mask that followed the weights would change what an
+            # entry of the trace stands for.
             jnp.broadcast_to(reachable(m.recurrent(), N, self.n - 1), (*batch, N, N)),
         )
 
@@ -90,6 +92,8 @@ class SnApN(StepwiseRule):
             if S is None:
                 return None
             immediate = (own * J[..., None])[..., None] * x[:, None, None, None, :]
+            # Masked after the step, as in the paper: the step itself is done with the full
+            # Jacobian.
             return jnp.where(kept[..., None], forward(partials, S) + immediate, 0)
 
         return Sensitivity(
@@ -117,6 +121,7 @@ def reachable(weights: tuple[Array, ...], N: int, steps: int) -> Bool[Array, "N 
     connected = reached
     for U in weights:
         connected = connected | jnp.broadcast_to(U != 0, (N, N))
+    # No path without a loop is longer than N - 1, so larger n add nothing.
     for _ in range(min(steps, N - 1) if weights else 0):
         reached = (connected[:, :, None] & reached[None]).any(1)
     return reached

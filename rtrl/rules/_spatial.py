@@ -27,4 +27,5 @@ class Spatial(LocalRule):
     def local(
         self, trace: None, partials: Partials, deltas: Array
     ) -> tuple[Gradients, None, Array]:
+        # The engine took J and E at rest (`sees_state`): with them this is `Truncated`'s sum.
         return without_trace(partials, deltas), None, deltas

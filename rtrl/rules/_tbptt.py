@@ -94,16 +94,19 @@ class TBPTT(StepwiseRule):
     def advance(self, trace: Window, partials: Partials) -> Window:
         x, seen = distinct_inputs(partials)
         now = Window(partials.D, partials.J, partials.E, x, seen, partials.slope)
+        # Shifted and not used as a ring: `read` goes through it in order, and k is small.
         return jax.tree.map(
             lambda window, new: jnp.concatenate([window[:, 1:], new[:, None]], 1), trace, now
         )
 
     def read(self, trace: Window, partials: Partials, errors: Array) -> Gradients:
+        # Time first, as a chunk has it: then the sum over the window is that of a chunk.
         window = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), trace)
         past = Partials(
             window.D,
             window.J,
             window.E,
+            # The recurrent weights of now, not of then: a window of weights would be k times N x N.
             per_projection(partials, window.x, window.seen),
             (),
             window.slope,
@@ -113,5 +116,7 @@ class TBPTT(StepwiseRule):
             timestep = timestep._replace(recurrent=partials.recurrent)
             return backward(timestep, e), e
 
+        # Timesteps before the stream began are zeros: their D stops the error, their J and E give
+        # nothing.
         _, travelled = jax.lax.scan(back, errors, past, reverse=True)
         return without_trace(past, travelled)

@@ -26,4 +26,5 @@ class Truncated(LocalRule):
     def local(
         self, trace: None, partials: Partials, deltas: Array
     ) -> tuple[Gradients, None, Array]:
+        # The errors as they came and not e_k: none travels back, not even inside a chunk.
         return without_trace(partials, deltas), None, deltas

@@ -83,9 +83,13 @@ class UORO(StepwiseRule):
         now, key = next_keys(trace.key)
         real = jnp.finfo(trace.state.dtype).dtype
         shape = trace.state.shape[1:]
+        # One sign per state number: nu nu^T is then the identity on average, which is all that
+        # makes the estimate unbiased.
         signs = jax.vmap(lambda k: jax.random.rademacher(k, shape, real))(now)
         immediate = (
             tuple(
+                # nu^T I by the structure of I: J (x) x for a weight, so no (state, parameter) array
+                # is made.
                 None if x is None else (signs * J).sum(1)[..., None] * x[:, None, :]
                 for J, x in zip(partials.J, partials.inputs, strict=True)
             ),
@@ -93,6 +97,7 @@ class UORO(StepwiseRule):
         )
         old = (trace.projections, trace.modules)
         state = forward(partials, trace.state)
+        # rho balances the two factors of each product, which keeps the variance least.
         s0, w0 = balance(norm(state), norm(old))
         s1, w1 = balance(norm(signs), norm(immediate))
 

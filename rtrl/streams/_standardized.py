@@ -1,7 +1,7 @@
 """Online standardisation: a learner that takes and gives the data's own units."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -22,34 +22,12 @@ from rtrl.learners import (
     push,
     read_item,
     resume_or_open,
+    uninterrupted,
     unpack,
 )
 from rtrl.streams._moments import Moments
+from rtrl.streams._standardized_state import StandardizedState
 from rtrl.validate import require, require_integer
-
-
-class StandardizedState(eqx.Module):
-    """State of a `Standardized` learner: an immutable pytree, saved and loaded whole.
-
-    Attributes:
-        learner: the state of the learner inside, or of its stream.
-        inputs, targets: their moments; ``None`` where they are left as they are.
-        items: timesteps seen.
-    """
-
-    learner: LearnerState | StreamState
-    inputs: Moments | None
-    targets: Moments | None
-    items: np.int64
-
-    @property
-    def model(self) -> PyTree:
-        """The network with its newest parameters, which lives in standardised units."""
-        return self.learner.model
-
-    @property
-    def carry(self) -> PyTree:
-        return self.learner.carry
 
 
 class Standardized(eqx.Module):
@@ -71,7 +49,8 @@ class Standardized(eqx.Module):
 
     Args:
         learner: the learner inside.
-        inputs: whether to standardise inputs.
+        inputs: whether to standardise inputs, or a boolean for each: indicators of rare events are
+            best left as they are (see `rtrl.tables.Table.scaled`).
         targets: whether to standardise targets; ``False`` for classes.
         warmup: timesteps before learning begins.
         freeze: timesteps after which the moments stay as they are; ``None`` for never.
@@ -81,7 +60,7 @@ class Standardized(eqx.Module):
     """
 
     learner: OnlineLearner
-    inputs: bool = eqx.field(static=True)
+    inputs: bool | tuple[bool, ...] = eqx.field(static=True)
     targets: bool = eqx.field(static=True)
     warmup: int = eqx.field(static=True)
     freeze: int | None = eqx.field(static=True)
@@ -90,13 +69,16 @@ class Standardized(eqx.Module):
         self,
         learner: OnlineLearner,
         *,
-        inputs: bool = True,
+        inputs: bool | Sequence[bool] = True,
         targets: bool = True,
         warmup: int = 20,
         freeze: int | None = None,
     ):
         require(isinstance(learner, OnlineLearner), "learner", "an OnlineLearner", learner)
-        require(isinstance(inputs, bool), "inputs", "a boolean", inputs)
+        if not isinstance(inputs, bool):
+            each = np.asarray(inputs)
+            require(each.ndim == 1 and each.dtype == bool, "inputs", "a boolean, or one for each", inputs)
+            inputs = tuple(each.tolist())
         require(isinstance(targets, bool), "targets", "a boolean", targets)
         require_integer(warmup, "warmup", 0, "(timesteps)")
         if freeze is not None:
@@ -110,7 +92,11 @@ class Standardized(eqx.Module):
     def init(
         self, model: PyTree, batch_size: int | None = None, *, key: PRNGKeyArray | None = None
     ) -> StandardizedState:
-        """As `OnlineLearner.init`; the model needs an ``in_size``."""
+        """As `OnlineLearner.init`; the model needs an ``in_size``.
+
+        Raises:
+            ValueError: also where the model has none, or its predictions are not one array.
+        """
         size = getattr(model, "in_size", None)
         require(
             not self.inputs or size is not None,
@@ -119,6 +105,8 @@ class Standardized(eqx.Module):
             type(model).__name__,
         )
         state = self.learner.init(model, batch_size, key=key)
+        if isinstance(self.inputs, tuple):
+            require(len(self.inputs) == size, "inputs", f"{size} booleans", self.inputs)
         inputs = Moments.empty((size,)) if self.inputs and size is not None else None
         targets = None
         if self.targets:
@@ -148,13 +136,17 @@ class Standardized(eqx.Module):
         for item in source:
             inner: Any = state.learner
             with naming_item(inner.items, state):
-                x, y, weight, reset = unpack(item)
-                after, x, y, restore = self._take(state, x, y)
-                if after.items <= self.warmup:
-                    weight = np.zeros(np.shape(weight))
-                inner, out = push(self.learner, inner, read_item(inner, (x, y, weight, reset)))
-            state = _around(inner, after)
-            yield state, _map_prediction(out, restore)
+                state, out = uninterrupted(self._push, state, item)
+            yield state, out
+
+    def _push(self, state: StandardizedState, item: Any) -> tuple[StandardizedState, StepOutput]:
+        inner: Any = state.learner
+        x, y, weight, reset = unpack(item)
+        after, x, y, restore = self._take(state, x, y)
+        if after.items <= self.warmup:
+            weight = np.zeros(np.shape(weight))
+        inner, out = push(self.learner, inner, read_item(inner, (x, y, weight, reset)))
+        return _around(inner, after), _map_prediction(out, restore)
 
     def step(
         self,
@@ -165,6 +157,9 @@ class Standardized(eqx.Module):
         reset: ArrayLike = False,
     ) -> tuple[StandardizedState, StepOutput]:
         """As `OnlineLearner.step`, in the data's own units."""
+        return uninterrupted(self._step, state, x, y, weight, reset)
+
+    def _step(self, state, x, y, weight, reset):
         inner = _at_rest(state)
         after, x, y, restore = self._take(state, x, y)
         if after.items <= self.warmup:
@@ -187,6 +182,9 @@ class Standardized(eqx.Module):
 
         The moments of every timestep are those that single steps would have.
         """
+        return uninterrupted(self._scan, state, xs, ys, chunk, weights, resets)
+
+    def _scan(self, state, xs, ys, chunk, weights, resets):
         inner = _at_rest(state)
         raw = np.asarray(xs)
         check_xs(inner.model, raw, batch_size_of(inner))
@@ -241,7 +239,7 @@ class Standardized(eqx.Module):
             x = _numbers(x, "x")
             check_xs(state.model, x, batch_size_of(state), time=False)  # type: ignore[arg-type]
             inputs = inputs.update(x) if moving else inputs
-            x = inputs.standardise(x)
+            x = np.where(self.inputs, inputs.standardise(x), x)
         restore = lambda prediction: prediction  # noqa: E731
         if targets is not None:
             before = targets  # a prediction knows the targets revealed before it

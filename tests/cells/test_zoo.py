@@ -58,7 +58,7 @@ def test_the_comparison_can_tell_rules_apart(name, float64):
 # The equations, in NumPy -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", EQUATIONS)
 def test_equation(name, float64):
     cell, xs = make(name), inputs()
     # Parameters away from where they start, which for biases is zero.

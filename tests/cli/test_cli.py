@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from csv_files import File, files
+from table_files import File, files
 from hypothesis import given, settings
 from typer.testing import CliRunner
 
 import rtrl
-from rtrl import tasks
+from rtrl import tables, tasks
 from rtrl.cli import (
     _app,
     _closing,
@@ -51,11 +51,11 @@ def share_programs(monkeypatch):
     """Learners of the same kind are the same object, so that they are compiled once."""
     build = _setup.build_learner
 
-    def shared(setup, kind, loss, model):
+    def shared(setup, kind, loss, model, scaled=()):
         same = dataclasses.replace(setup, seed=0, task="", settings=None, target=None)
-        key = repr((same, kind, loss, model.in_size, model.out_size))
+        key = repr((same, kind, loss, model.in_size, model.out_size, scaled))
         if key not in BUILT:
-            BUILT[key] = build(setup, kind, loss, model)
+            BUILT[key] = build(setup, kind, loss, model, scaled)
         return BUILT[key]
 
     for module in (_train, cli_stream, _inspect):
@@ -207,7 +207,7 @@ def test_train_learns_a_file_and_reports(tmp_path):
     assert found["versions"]["jax"] == jax.__version__
 
     # The figure and the floors, computed again from what the file holds.
-    stream = tasks.csv(log, "speed", horizon=2).arrays()
+    stream = tables.read(log, "speed", horizon=2).arrays()
     with np.load(out / "state.rtrl") as archive:
         arrays = [archive[key] for key in archive if key != "header.json"]
     predictions = next(a for a in arrays if a.shape == (258, 1))
@@ -493,12 +493,12 @@ def test_predictions_do_not_depend_on_how_the_run_is_scored(tmp_path):
     log, out = log_file(tmp_path), tmp_path / "out"
     done = rtrl_("stream", log, *SMALL, "--out", out)
     given_ = np.array([float(line.split(",")[1]) for line in done.out.splitlines()[1:]])
-    ys = tasks.csv(log, "speed", horizon=3).arrays().ys
+    ys = tables.read(log, "speed", horizon=3).arrays().ys
     figure = result(out)["runs"][0]["figures"]
     assert figure["nrmse"] == pytest.approx(_data.nrmse(given_[:-3, None], ys))
     assert figure["nrmse_last_500"] == pytest.approx(figure["nrmse"])
     assert (out / "curve.png").read_bytes()[:8] == PNG
-    series = tasks.csv(log, "speed", horizon=0, inputs=["load"]).arrays().ys
+    series = tables.read(log, "speed", horizon=0, features=["load"]).arrays().ys
     naive = _data.nrmse(series[3:-3], series[6:])
     assert result(out)["floors"]["last value"] == pytest.approx(naive)
 
@@ -507,7 +507,7 @@ class Echo:
     """A learner that predicts zeros: the reader and the plumbing are what is tested."""
 
     def stream(self, state, source, chunk, delay) -> Iterator:
-        for x, _ in source:
+        for x, *_ in source:
             yield {"items": np.int64(0)}, SimpleNamespace(prediction=np.zeros(1) * x.size)
 
 
@@ -518,9 +518,12 @@ def check_no_row_is_lost(file: File, folder: Path) -> None:
         patch.setattr(cli_stream, "begin", lambda setup, source: (Echo(), {"items": np.int64(0)}))
         patch.setattr(_closing, "draw", lambda *_, **__: None)
         names = ["--header" if file.options["header"] else "--no-header"]
-        inputs = ",".join(map(str, file.options["inputs"]))
-        done = rtrl_("stream", path, "--target", 0, "--horizon", 1, "--inputs", inputs, *names,
-                     "--out", folder / "out")  # fmt: skip
+        inputs = ",".join(map(str, file.options["features"]))
+        done = rtrl_("stream", path, "--target", 0, "--horizon", 1, "--features", inputs, *names,
+                     *(f"--as={i}=number" for i in range(file.columns)), "--out", folder / "out")  # fmt: skip
+    if not file.good:
+        assert (done.code, done.out) == (2, "") and "rtrl: FILE: " in done.err
+        return
     assert done.code == 0, done.err
     rows = done.out.splitlines()[1:]
     assert [int(row.split(",")[0]) for row in rows] == list(range(1, len(file.good) + 1))
@@ -717,7 +720,7 @@ def test_a_cell_and_a_rule_that_do_not_go_together_are_named(tmp_path, monkeypat
         (["train", "no.csv", "--target", "a"], "no.csv"),
         (["train", "-", "--target", "a"], "TASK"),
         (["train", "log.csv"], "--target"),
-        (["train", "log.csv", "--target", "sped"], "log.csv: target"),
+        (["train", "log.csv", "--target", "sped"], "--target"),
         (["train", "laser", "--chunk", "0"], "--chunk"),
         (["train", "laser", "--out", "log.csv"], "--out"),
         (["compare", "parity", "--rules", "Foo"], "--rules"),
@@ -725,7 +728,7 @@ def test_a_cell_and_a_rule_that_do_not_go_together_are_named(tmp_path, monkeypat
         (["compare", "parity", "--chunks", "1,x"], "--chunks"),
         (["stream", "log.csv"], "--target"),
         (["stream", "log.csv", "--target", "sped"], "--target"),
-        (["stream", "log.csv", "--target", "speed", "--inputs", "x"], "--inputs"),
+        (["stream", "log.csv", "--target", "speed", "--features", "x"], "--features"),
         (["stream", "log.csv", "--target", "speed", "--separator", "ab"], "--separator"),
         (["stream", "no.csv", "--target", "speed"], "FILE"),
         (["stream", "log.csv", "--resume"], "--resume"),

@@ -3,6 +3,7 @@
 import itertools
 
 import jax
+import jax.numpy as jnp
 import pytest
 from cases import EVERY_CELL, ONLINE_RULES, data, network, squared_error
 from hypothesis import given, settings
@@ -64,6 +65,22 @@ def test_rtrl_is_bptt_from_the_last_recurrence_upward(cell, chunk, batch, dtype)
                 assert compare(grads, exact) <= TOLERANCE[dtype]
 
     check()
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("cell", EVERY_CELL)
+@pytest.mark.parametrize("chunk", [7, T])
+def test_one_sequence_without_resets_is_bptt_too(cell, chunk, float64):
+    """Where the decay is that of every timestep, one value stands for all of them."""
+    model = network(cell, norm="post")
+    xs, ys, weights, resets = data(T, 3, 4)
+    never = jnp.zeros_like(resets)
+    _, exact = oracle_gradient("bptt", model, squared_error, xs, ys, weights, never)
+    _, grads = rtrl.sequence_gradient(
+        model, squared_error, xs, ys, rule=rtrl.RTRL(), chunk=chunk, weights=weights
+    )
+    part = (lambda g: g) if chunk == T else lambda g: from_last_recurrence(g, "post")
+    assert compare(part(grads), part(exact)) <= TOLERANCE["float64"]
 
 
 @pytest.mark.core

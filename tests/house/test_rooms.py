@@ -43,7 +43,7 @@ ORDERLY = {
         ("rtrl.learners._step", "def f():\n    from rtrl.cells import cell", "nothing heavy"),
         (
             "rtrl.learners._step",
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rtrl import learners",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rtrl import cli",
             "against the order",
         ),
     ],

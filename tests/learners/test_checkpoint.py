@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -292,6 +293,29 @@ def test_a_failing_save_leaves_the_old_file(tmp_path, monkeypatch, module, name,
     monkeypatch.undo()
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["state"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX opens folders")
+def test_the_data_reach_the_disk_before_the_name_and_the_name_before_the_return(
+    tmp_path, monkeypatch
+):
+    """A save survives a power failure: the file is synced, renamed, then its folder is synced."""
+    done, sync, replace = [], os.fsync, os.replace
+
+    def fsync(descriptor: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        if done[-1] == "folder":
+            assert os.path.samestat(os.fstat(descriptor), os.stat(tmp_path))
+        sync(descriptor)
+
+    def rename(source: str, target: str) -> None:
+        done.append("name")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", rename)
+    save(tmp_path / "state", _state())
+    assert done == ["file", "name", "folder"]
 
 
 def test_a_donated_array_fails_the_save_only(tmp_path):

@@ -172,6 +172,34 @@ def test_dropout_uses_the_key_of_the_state_and_never_predict():
     assert plain != keyed
 
 
+def test_every_step_drops_others():
+    """One input again and again, each time the start of a sequence, parameters that never move."""
+
+    def predictions(dropout):
+        one, model = learner(optimizer=optax.sgd(0.0)), network("LRU", dropout=dropout)
+        xs, ys = jnp.ones((6, IN)), jnp.ones((6, OUT))
+        state, outs = one.scan(one.init(model), xs, ys, chunk=1, resets=jnp.ones(6, bool))
+        _, out = one.step(state, xs[0], ys[0], reset=True)
+        return np.concatenate([outs.prediction, out.prediction[None]])
+
+    assert len(np.unique(predictions(0.5), axis=0)) == 7
+    assert np.ptp(predictions(0.0), axis=0).max() < 1e-6  # a scan and a step are two programs
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+def test_the_number_of_timesteps_stays_at_the_largest(chunk):
+    largest = 2**32 - 1
+    xs, ys, _, _ = data(chunk, None, 0)
+    one = learner()
+    state = one.init(network("LeakyIntegrator"))
+    for before in (largest - 6, largest - 5, largest - 2, largest - 1, largest):
+        state = eqx.tree_at(lambda s: s.step, state, jnp.uint32(before))
+        for _ in range(3):
+            after, _ = one.scan(state, xs, ys, chunk=chunk)
+            assert int(after.step) == min(int(state.step) + chunk, largest)
+            state = after
+
+
 # Compilation and memory ---------------------------------------------------------------------
 
 

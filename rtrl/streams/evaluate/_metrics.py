@@ -16,13 +16,37 @@ class Metric(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The key of its figure in a `Report`."""
+        ...
 
-    def summary(self, predictions: np.ndarray, targets: np.ndarray) -> Summary: ...
+    def summary(self, predictions: np.ndarray, targets: np.ndarray) -> Summary:
+        """Give what a part of a stream comes down to.
 
-    def merge(self, a: Summary, b: Summary) -> Summary: ...
+        Args:
+            predictions: ``(n, ...)``, of n targets.
+            targets: ``(n, ...)``, in the data's own units, or classes.
 
-    def value(self, summary: Summary) -> float: ...
+        Raises:
+            ValueError: predictions and targets of these shapes don't go together.
+        """
+        ...
+
+    def merge(self, a: Summary, b: Summary) -> Summary:
+        """Give the summary of two parts together.
+
+        Args:
+            a, b: the summaries of the earlier part and of the later.
+        """
+        ...
+
+    def value(self, summary: Summary) -> float:
+        """Give the figure; NaN if there is nothing to measure.
+
+        Args:
+            summary: of all that it is about.
+        """
+        ...
 
 
 class NRMSE(NamedTuple):
@@ -35,11 +59,15 @@ class NRMSE(NamedTuple):
     The sums run over the targets that were seen: over a window, those of the window. A feature that
     is constant there is left out; NaN if all are. Targets that are NaN do not count. The mean of
     the targets, known beforehand, scores 1.
+
+    Args:
+        name: the key of its figure in a `Report`.
     """
 
     name: str = "nrmse"
 
     def summary(self, predictions: np.ndarray, targets: np.ndarray) -> Summary:
+        """As `Metric.summary`."""
         p, y = _regression(predictions, targets)
         known = ~np.isnan(y)
         count = known.sum(0)
@@ -49,6 +77,7 @@ class NRMSE(NamedTuple):
         return np.stack([count, error.sum(0), mean, spread.sum(0)])
 
     def merge(self, a: Summary, b: Summary) -> Summary:
+        """As `Metric.merge`."""
         total = np.maximum(a[0] + b[0], 1)
         step = b[2] - a[2]
         mean = a[2] + step * b[0] / total
@@ -56,6 +85,7 @@ class NRMSE(NamedTuple):
         return np.stack([a[0] + b[0], a[1] + b[1], mean, spread])
 
     def value(self, summary: Summary) -> float:
+        """As `Metric.value`."""
         _, error, _, spread = summary
         varies = spread > 0
         if not varies.any():
@@ -64,44 +94,71 @@ class NRMSE(NamedTuple):
 
 
 class MAE(NamedTuple):
-    """Mean absolute error over all features, in the units of the target."""
+    """Mean absolute error over all features, in the units of the target.
+
+    ::
+
+        mean |p - y|
+
+    Args:
+        name: the key of its figure in a `Report`.
+    """
 
     name: str = "mae"
 
     def summary(self, predictions: np.ndarray, targets: np.ndarray) -> Summary:
+        """As `Metric.summary`."""
         p, y = _regression(predictions, targets)
         return _total(np.abs(p - y), ~np.isnan(y))
 
     def merge(self, a: Summary, b: Summary) -> Summary:
+        """As `Metric.merge`."""
         return a + b
 
     def value(self, summary: Summary) -> float:
+        """As `Metric.value`."""
         return _mean(summary)
 
 
 class Accuracy(NamedTuple):
-    """Share of predictions ``(..., classes)`` whose largest entry is that of the target class."""
+    """Share of predictions ``(..., classes)`` whose largest entry is that of the target class.
+
+    Args:
+        name: the key of its figure in a `Report`.
+    """
 
     name: str = "accuracy"
 
     def summary(self, predictions: np.ndarray, targets: np.ndarray) -> Summary:
+        """As `Metric.summary`."""
         _check_classes(predictions, targets)
         right = predictions.argmax(-1) == targets
         return _total(right, np.ones_like(right))
 
     def merge(self, a: Summary, b: Summary) -> Summary:
+        """As `Metric.merge`."""
         return a + b
 
     def value(self, summary: Summary) -> float:
+        """As `Metric.value`."""
         return _mean(summary)
 
 
 class CrossEntropy(NamedTuple):
-    """Mean of -log softmax(prediction)[target], in nats; chance is log(classes)."""
+    """Mean cross entropy of classes, in nats; chance is ``log(classes)``.
+
+    ::
+
+        mean of -log softmax(prediction)[target]
+
+    Args:
+        name: the key of its figure in a `Report`.
+    """
 
     name: str = "cross_entropy"
 
     def summary(self, predictions: np.ndarray, targets: np.ndarray) -> Summary:
+        """As `Metric.summary`."""
         _check_classes(predictions, targets)
         logits = predictions.astype(np.float64)
         logits -= logits.max(-1, keepdims=True)
@@ -110,9 +167,11 @@ class CrossEntropy(NamedTuple):
         return _total(loss, np.ones(loss.shape, bool))
 
     def merge(self, a: Summary, b: Summary) -> Summary:
+        """As `Metric.merge`."""
         return a + b
 
     def value(self, summary: Summary) -> float:
+        """As `Metric.value`."""
         return _mean(summary)
 
 

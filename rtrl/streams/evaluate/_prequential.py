@@ -67,6 +67,9 @@ def prequential(
 
     Targets that are missing or have weight 0 are not scored.
 
+    Returns:
+        An iterator of reports.
+
     Raises:
         ValueError, NonFiniteError: as `OnlineLearner.stream`; or a metric can't take a prediction
             and a target of these shapes.

@@ -96,7 +96,8 @@ def files(draw):
         else:
             bad.append(at)
         add(spread(cells))
-    options = {"header": has_header, "inputs": range(columns)}
+    kinds = dict.fromkeys(range(columns), "number")
+    options = {"header": has_header, "features": range(columns), "kinds": kinds}
     return File("".join(parts), columns, good, bad, options)
 
 

@@ -1,0 +1,259 @@
+"""What a table decides and says, the clock of its rows, rows that are objects, and live sources."""
+
+import json
+import os
+import threading
+from datetime import datetime, timedelta
+
+import numpy as np
+import pytest
+from odd_files import HOURS, ODD, ROWS, SKY, TEMPS
+
+from rtrl import tables
+
+NAN = float("nan")
+
+
+def hours(missing: set[int], count: int = 80) -> list[str]:
+    """A row an hour, but for those missing; the value is the hour."""
+    start = datetime(2024, 3, 1)
+    rows = [f"{start + timedelta(hours=t)},{t}.5" for t in range(count) if t not in missing]
+    return ["time,v", *rows]
+
+
+def test_a_gap_is_filled_held_or_begins_anew():
+    lines = hours({60, 61, 62})
+    held = list(tables.read(lines, "v", gaps="hold", horizon=2))
+    assert [row.x[0] for row in held] == [t + 0.5 for t in range(80) if t not in (60, 61, 62)]
+    assert not any(row.reset for row in held)
+
+    table = tables.read(lines, "v", gaps="fill", horizon=2)
+    filled, stands = [], []
+    for row in table:
+        filled.append(row)
+        stands.append(table.filled)
+    assert [i for i, f in enumerate(stands) if f] == [60, 61, 62]
+    assert (table.rows, table.inserted) == (80, 3)
+    expected = [59.5 if 60 <= t < 63 else t + 0.5 for t in range(80)]
+    assert [row.x[0] for row in filled] == expected
+    ys = np.array([NAN if row.y is None else row.y[0] for row in filled])
+    truth = np.where(np.isin(np.arange(80), [0, 1, 60, 61, 62]), NAN, np.arange(80) + 0.5)
+    np.testing.assert_array_equal(ys, truth)  # on an even grid, no target crosses the gap wrongly
+    (problem,) = table.problems
+    assert problem.kept and "a gap: 4 hours" in problem.reason and table.skipped == 0
+
+    anew = list(tables.read(lines, "v", gaps="reset"))
+    assert [row.x[0] for row in anew if row.reset] == [63.5]
+    with pytest.raises(ValueError, match="gaps: "):
+        tables.read(lines, "v", gaps="reset").arrays()
+
+
+def test_a_long_gap_is_filled_in_part_and_an_uneven_pace_has_none():
+    lines = hours(set(range(60, 1060)), 1100)
+    assert sum(1 for _ in tables.read(lines, "v")) == 100 + 200
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.exponential(60, 200)) + 1.7e9
+    uneven = ["time,v", *(f"{t:.0f},{i}.5" for i, t in enumerate(times))]
+    table = tables.read(uneven, "v")
+    assert sum(1 for _ in table) == 200 and table.inserted == 0
+
+
+def test_times_that_do_not_go_on_are_said_and_used():
+    lines = hours(set())
+    lines[30], lines[31] = lines[31], lines[30]
+    lines[50] = lines[49]
+    lines[60] = "soon,59.5"
+    table = tables.read(lines, "v", gaps="hold")
+    assert sum(1 for _ in table) == 80
+    said = [(p.line, p.reason.split(":")[0]) for p in table.problems]
+    assert said == [(32, "an earlier time than the row before"),
+                    (51, "the same time as the row before"), (61, "no time")]  # fmt: skip
+    again = tables.read(hours(set()) + hours(set())[1:], "v", gaps="hold")
+    assert sum(1 for _ in again) == 160 and again.remarked == 1  # gone back once
+
+
+def test_a_value_that_is_missing_is_held_and_its_target_is_not():
+    text = ["a,v", *(f"{'' if t % 3 == 1 else t},{'' if t == 5 else t / 8}" for t in range(9))]
+    rows = list(tables.read(text, "v", kinds={"a": "number"}))
+    assert [row.x[0] for row in rows] == [0, 0, 2, 3, 3, 5, 6, 6, 8]
+    assert rows[5].x[1] == 4 / 8 and np.isnan(rows[5].y).all()
+    assert np.isnan(next(tables.read(["a,v", ",1", "2,2"], "v")).x[0])  # nothing known yet
+
+
+def test_the_calendar_goes_round_and_comes_where_rows_are_days_apart():
+    table = tables.read(ODD["month first"].content.decode().splitlines(), "temp")
+    assert table.features[1:] == ["weekday sin", "weekday cos", "day of year sin", "day of year cos"]
+    assert table.scaled.tolist() == [False, True, True, True, True]
+    xs = np.array([row.x for row in table])
+    np.testing.assert_allclose(xs[:-7, 1:3], xs[7:, 1:3], atol=1e-9)  # a week
+    np.testing.assert_allclose((xs[:, 1:] ** 2).reshape(ROWS, 2, 2).sum(2), 1)
+    step = np.arctan2(xs[1, 3], xs[1, 4]) - np.arctan2(xs[0, 3], xs[0, 4])
+    assert step == pytest.approx(2 * np.pi / 365.2425)
+
+    hourly = ["when,temp", *(f"{h},{v}" for h, v in zip(HOURS, TEMPS, strict=True))]
+    assert tables.read(hourly, "temp").features == ["temp"]
+    table = tables.read(hourly, "temp", calendar=True, elapsed=True)
+    assert table.features[1:3] == ["hour sin", "hour cos"] and table.features[-1] == "elapsed"
+    row = next(table)  # at six in the morning
+    np.testing.assert_allclose(row.x[1:3], [1, 0], atol=1e-9)
+    assert next(table).x[-1] == pytest.approx(np.log1p(3600)) and table.elapsed == 3600
+    with pytest.raises(ValueError, match="calendar: expected a column of times"):
+        tables.read(["a,b", "1,2"], "a", calendar=True)
+
+
+def test_a_rare_event_is_no_spike_and_a_new_value_is_other():
+    lines = ["v,event,sky", *(f"{t}.5,{int(t % 50 == 7)},{SKY[t % 30]}" for t in range(1200))]
+    table = tables.read([*lines, "3.5,0,hail", "3.5,0,hail"], "v")
+    assert table.features == ["v", "event", "sky=rain", "sky=snow", "sky=sun"]
+    assert table.scaled.tolist() == [False, True, True, True, True]
+    xs = np.array([row.x for row in table])
+    assert set(np.unique(xs[:, 1:])) == {0.0, 1.0}
+    np.testing.assert_array_equal(xs[-1], [3.5, 0, 0, 0, 0])
+    assert table.others() == {"sky": {"hail": 2}}
+
+
+def test_a_class_at_the_users_word_has_room_for_values_to_come():
+    table = tables.read(iter(["v,sky", "1,sun", "2,rain", "3,sun"]), "v", kinds={"sky": "class"})
+    assert table.features[1:3] == ["sky=sun", "sky=#2"]
+    rows = [row.x.tolist() for row in table]
+    assert [row[1:3] for row in rows] == [[1, 0], [0, 1], [1, 0]]
+
+
+def test_what_the_user_says_overrules():
+    lines = ["t;v;w", *(f"{t};1,{t:03d};{t % 2}" for t in range(1, 60))]
+    assert next(tables.read(lines, "v")).x[0] == 1.001
+    point = tables.read(lines, "v", kinds={"v": "decimal-point"})
+    assert next(point).x[0] == 1001
+    assert tables.read(lines, "v", decimal=".").columns[1].way[:2] == (".", ",")
+    assert tables.read(lines, "v", kinds={"t": "number"}).features == ["t", "v", "w"]
+    assert tables.read(lines, "v", drop=["w"]).features == ["v"]
+    assert tables.read(lines, "v", features=["w"]).features == ["w"]
+    assert tables.read(lines, "v", kinds={"w": "text"}).features == ["v"]
+    assert tables.read(["a,b", "01/02/2024,1"], "b", kinds={"a": "day-first"}).columns[0].way == (
+        "day-first",
+    )
+    for kinds, said in (({"w": "colour"}, "kinds: expected one of number"), ({"z": "text"}, "kinds: ")):
+        with pytest.raises(ValueError, match=said):
+            tables.read(lines, "v", kinds=kinds)
+
+
+def test_a_later_row_changes_no_decision():
+    lines = ["a,v", *(f'"{t % 900 + 1},250",{t}.5' for t in range(1099)), '"1,25",3.5', "true,4.5", "7,5.5"]
+    table = tables.read(lines, "v", kinds={"v": "number"})
+    xs = [row.x[0] for row in table]
+    assert xs[:2] == [1250, 2250] and xs[-1] == 7
+    assert [p.line for p in table.problems] == [1101, 1102]
+    assert "a number as '1,250' in 'a', got '1,25'" in table.problems[0].reason
+
+
+def test_decisions_and_memory_are_json_and_go_on():
+    whole = hours({60, 61, 62, 70, 71}, 90)
+    lines = [whole[0] + ",m,sky"] + [f"{r},{3 * t * t},{SKY[t % 9]}" for t, r in enumerate(whole[1:])]
+    options = {"gaps": "fill", "elapsed": True, "calendar": True, "horizon": 3}
+    expected = list(tables.read(lines, "v", **options))
+    for cut in (1, 30, 61, 62, 66):
+        first = tables.read(lines, "v", **options)
+        before = [next(first) for _ in range(cut)]
+        kept = json.loads(json.dumps([first.decisions(), first.memory()]))
+        rest = lines[first.line :]
+        second = tables.read(iter(rest), "v", decided=kept[0], header=False, **options)
+        second.recall(kept[1])
+        after = list(second)
+        assert len(before) + len(after) == len(expected)
+        for got, right in zip(before + after, expected, strict=True):
+            np.testing.assert_array_equal(got.x, right.x)
+            np.testing.assert_array_equal(got.y, right.y)
+    again = tables.read(lines, "v", decided=json.loads(json.dumps(first.decisions())), **options)
+    for got, right in zip(again, expected, strict=True):
+        np.testing.assert_array_equal(got.x, right.x)
+
+
+DICTS = [{"when": h, "temp": v, "ok": v > 20, "sky": s} for h, v, s in zip(HOURS, TEMPS, SKY, strict=True)]
+
+
+def test_rows_that_are_dictionaries():
+    table = tables.read(DICTS, "temp")
+    assert [c.kind for c in table.columns] == ["time", "number", "boolean", "class"]
+    xs = np.array([row.x for row in table])
+    np.testing.assert_array_equal(xs[:, 0], TEMPS)
+    np.testing.assert_array_equal(xs[:, 1], np.array(TEMPS) > 20)
+    np.testing.assert_array_equal(xs[:, 3:].sum(1) + xs[:, 2], 1)
+
+    asked = []
+
+    def live():
+        for i, row in enumerate(DICTS):
+            asked.append(i)
+            yield {**row, "n": None if i == 2 else np.float32(i)}
+
+    table = tables.read(live(), "temp", features=["temp", "n"], hold=False)
+    for i in range(4):
+        x = next(table).x
+        assert asked[-1] == i and x[0] == TEMPS[i]
+        assert np.isnan(x[1]) if i == 2 else x[1] == i
+    odd = tables.read([{"a": 1.0}, {"b": 2}, "x", {"a": 3}, {}], "a", hold=False)
+    assert [row.x[0] for row in odd][:1] == [1.0] and odd.skipped == 1
+
+
+def test_frames_and_parquet(tmp_path):
+    class Frame:  # as polars gives its rows
+        def iter_rows(self, named):
+            return iter(DICTS)
+
+    from_frame = [row.x.tolist() for row in tables.read(Frame(), "temp")]
+    assert from_frame == [row.x.tolist() for row in tables.read(DICTS, "temp")]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    parquet.write_table(pyarrow.Table.from_pylist(DICTS), tmp_path / "t.parquet")
+    assert [row.x.tolist() for row in tables.read(tmp_path / "t.parquet", "temp")] == from_frame
+
+
+def test_a_pipe_gives_what_is_there_and_waits_for_nothing():
+    out, into = os.pipe()
+    guard = threading.Timer(30, os.close, [into])
+    guard.start()
+    os.write(into, b"time;temp\xe9;sky\n2024-01-01 10:00;1,5;sun\n")
+    with open(out, "rb") as file:
+        table = tables.read(file, 1)
+        assert table.columns[1].name == "temp\u00e9"
+        assert next(table).x.tolist() == [1.5]
+        for t in range(2, 5):
+            os.write(into, f"2024-01-01 10:0{t};{t},5;rain\n".encode())
+            assert next(table).x.tolist() == [t + 0.5]
+        os.close(into)
+        guard.cancel()
+        assert list(table) == []
+
+
+def test_a_damaged_archive_gives_what_it_holds_and_says_so():
+    import io
+
+    whole = ODD["gzip"].content
+    lines = 1 + ROWS
+    table = tables.read(io.BytesIO(whole[:-12]), "temp")
+    rows = list(table)
+    assert 0 < len(rows) <= ROWS and "ends too early" in table.problems[-1].reason
+    assert table.problems[-1].line <= lines + 1
+    for content, said in ((b"PK\x03\x04...", "a zip archive"), (b"\x89PNG..", "a picture")):
+        with pytest.raises(ValueError, match=f"source: .*{said}"):
+            tables.read(io.BytesIO(content), 0)
+
+
+def test_the_table_of_columns_says_what_was_taken_for_what():
+    table = tables.read(
+        ["id,temp,price,sky,open,note,k", *(
+            f'{t},{v},"${t * t + 1000:,}.5",{s},{"yes" if t % 3 else "no"},x{t},' for t, (v, s) in
+            enumerate(zip(TEMPS, SKY, strict=True)))], "temp",
+    )  # fmt: skip
+    said = {row[0]: row[1:3] for row in tables.describe(table)}
+    assert said == {
+        "id": ("counter, numbers the rows", "left out"),
+        "temp": ("number", "target, feature"),
+        "price": ("counter, thousands as 1,000, in $, only grows: its steps are learned from",
+                  "feature"),
+        "sky": ("class of 3", "feature (3 numbers)"),
+        "open": ("boolean (yes/no)", "feature"),
+        "note": ("text, 40 different texts in 40 rows", "left out"),
+        "k": ("empty, nothing in it", "left out"),
+    }  # fmt: skip
