@@ -118,7 +118,9 @@ def rows_of(names, seeds):
                 gappy = with_gaps(whole, rng_of(name, seed))
                 for gaps in tables.GAPS:
                     for elapsed in (False, True) if gaps == "hold" else (False,):
-                        found = errors(gappy, horizon, seed, gaps=gaps, elapsed=elapsed, calendar=False)
+                        found = errors(
+                            gappy, horizon, seed, gaps=gaps, elapsed=elapsed, calendar=False
+                        )
                         label = gaps + (", elapsed" if elapsed else "")
                         yield dict(what="gaps", series=name, horizon=horizon, seed=seed,
                                    option=label, all=found[0], after=found[1])  # fmt: skip

@@ -277,9 +277,9 @@ def inspect(
 def _setup(options: dict[str, Any]) -> Any:
     """The part of a command's options that makes a run what it is."""
     from rtrl.cli._data import parse_settings
-    from rtrl.cli._table import reading
     from rtrl.cli._names import find_cell, find_rule
     from rtrl.cli._setup import Setup
+    from rtrl.cli._table import reading
 
     if options["cell"] is not None:
         find_cell(options["cell"])

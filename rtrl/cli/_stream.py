@@ -32,8 +32,8 @@ from rtrl.cli._setup import (
     same_run,
 )
 from rtrl.cli._signals import Stop
-from rtrl.cli._train import SAVE_SECONDS
 from rtrl.cli._table import Reports, naming_options, print_columns
+from rtrl.cli._train import SAVE_SECONDS
 from rtrl.tables import Table, read
 from rtrl.tasks import Stream
 
@@ -150,7 +150,9 @@ def begin(setup: Setup, source: Table) -> tuple[Any, Any]:
     chunk, delay = setup.chunk or 1, source.horizon
     x, y = np.zeros(source.in_size), np.zeros(source.out_size)
     with naming_rule(setup):
-        learner = build_learner(setup, "stream", squared_error, model, tuple(source.scaled.tolist()))
+        learner = build_learner(
+            setup, "stream", squared_error, model, tuple(source.scaled.tolist())
+        )
         # Compile now, on rows that nobody sees, and not when a live row waits for its prediction.
         rows = ((x, y) for _ in range(2 * chunk + delay))
         for _ in learner.stream(learner.init(model), rows, chunk=chunk, delay=delay):

@@ -114,7 +114,8 @@ def _consistent(texts: list[str], separator: str | None) -> tuple[str | None, in
             start = 0  # the header alone does not end with a separator
         rows = len(counts) - start
         alike = sum(n == common for n in counts[start:]) / rows
-        if common > 1 and alike >= (0.9 if rows >= 20 else 0.6) and (start == 0 or rows >= 5):
+        least = 0.6 if start == 0 and rows < 20 else 0.9
+        if common > 1 and alike >= least and (start == 0 or rows >= 5):
             found.append((candidate, start, common))
     if whole := [f for f in found if f[1] == 0]:
         return whole[0][:2]
