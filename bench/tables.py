@@ -3,10 +3,10 @@
 The files are those of `tests/tables/odd_files.py`, each with its right reading beside it. A library
 is asked as its manual says for a file that is not known: pandas with ``sep=None``, polars and
 duckdb with their own sniffers, clevercsv for the dialect with pandas behind it. A file counts as
-right if every number that is right is in some column of what comes out, in order, as a number (text,
-classes and times are not asked of the others). Then the encodings (charset-normalizer, chardet) and
-the dates (dateutil) by themselves, and the rows a second of reading 100,000 rows of three numbers
-row by row.
+right if every number that is right is in some column of what comes out, in order, as a number
+(text, classes and times are not asked of the others). Then the encodings (charset-normalizer,
+chardet) and the dates (dateutil) by themselves, and the rows a second of reading 100,000 rows of
+three numbers row by row.
 
     python bench/tables.py --output bench/results/tables.json
 
@@ -23,12 +23,13 @@ import sys
 import tempfile
 import time
 import warnings
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "tables"))
-from odd_files import DAYS, ODD  # noqa: E402
+from odd_files import DAYS, ODD  # type: ignore # noqa: E402
 
 from rtrl import tables  # noqa: E402
 
@@ -55,8 +56,7 @@ def with_clevercsv(path: Path, odd) -> list:
 def with_polars(path: Path, odd) -> list:
     polars = importlib.import_module("polars")
     frame = polars.read_csv(path, infer_schema_length=None, try_parse_dates=True)
-    kinds = (polars.Boolean, *polars.NUMERIC_DTYPES) if hasattr(polars, "NUMERIC_DTYPES") else None
-    numeric = [c for c, t in frame.schema.items() if (t in kinds if kinds else t.is_numeric() or t == polars.Boolean)]  # fmt: skip
+    numeric = [c for c, t in frame.schema.items() if t.is_numeric() or t == polars.Boolean]
     return [frame[c].cast(polars.Float64).to_numpy() for c in numeric]
 
 
@@ -142,6 +142,7 @@ def encodings() -> list[dict]:
     return rows
 
 
+EPOCH = date(1970, 1, 1)
 FORMS = [
     "%Y-%m-%d",
     "%d/%m/%Y",
@@ -158,7 +159,7 @@ def dates() -> list[dict]:
     """Columns of dates: all of them right?"""
     from rtrl.tables import _times
 
-    right = [(d - DAYS[0].replace(1970, 1, 1)).days * 86400.0 for d in DAYS]
+    right = [(d - EPOCH).days * 86400.0 for d in DAYS]
     rows = []
     for form in FORMS:
         fields = [d.strftime(form) for d in DAYS]
@@ -167,7 +168,8 @@ def dates() -> list[dict]:
         row = {"form": form, "rtrl.tables": list(map(_times.reader(way), fields)) == right}
         try:
             parse = importlib.import_module("dateutil.parser").parse
-            row["dateutil"] = [(parse(f).date() - DAYS[0].replace(1970, 1, 1)).days * 86400.0 for f in fields] == right  # fmt: skip
+            days = [(parse(field).date() - EPOCH).days for field in fields]
+            row["dateutil"] = [86400.0 * day for day in days] == right
         except ImportError:
             row["dateutil"] = None
         rows.append(row)
@@ -202,17 +204,19 @@ def speed(folder: Path, repeats: int = 5) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         files = read_all(Path(folder))
-        found = {"files": files, "encodings": encodings(), "dates": dates(), "rows_per_second": speed(Path(folder))}  # fmt: skip
+        pace = speed(Path(folder))
+    found = {"files": files, "encodings": encodings(), "dates": dates(), "rows_per_second": pace}
     right = {r: sum(row[r] is True for row in files) for r in READERS}
     print(f"files read right, of {len(files)}: {right}")
     for what in ("encodings", "dates"):
         names = [n for n in found[what][0] if n not in ("encoding", "form")]
-        print(what, {n: sum(row[n] is True for row in found[what]) for n in names}, "of", len(found[what]))  # fmt: skip
+        right_of = {n: sum(row[n] is True for row in found[what]) for n in names}
+        print(f"{what}, of {len(found[what])}: {right_of}")
     print("rows a second:", found["rows_per_second"])
     if given.output:
         given.output.write_text(json.dumps({"right": right, **found}, indent=1, ensure_ascii=False))

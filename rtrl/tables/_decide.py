@@ -28,8 +28,8 @@ ROW_NUMBERS = "numbers the rows"
 PAIRS = ("true false", "t f", "yes no", "y n", "on off", "ja nein", "oui non", "sí no", "si no",
          "open closed", "high low")  # fmt: skip
 ALIASES = {
-    "decimal-comma": "number", "decimal-point": "number", "bool": "boolean", "percent": "percentage",
-    "category": "class", "date": "time", "currency": "money",
+    "decimal-comma": "number", "decimal-point": "number", "bool": "boolean",
+    "percent": "percentage", "category": "class", "date": "time", "currency": "money",
 }  # fmt: skip
 
 

@@ -15,8 +15,8 @@ from rtrl.tables._lines import QUOTED_LINES, Lines, split
 SEPARATORS = ("\t", ";", "|", ",", " ")  # in the order in which they are tried
 LOOK = 60
 MISSING = frozenset(
-    "- -- ? . * na n/a n.a. #n/a <na> nan nat null none nil missing \\n #n/a! #div/0! #value! #ref! "
-    "#num! #null! (null) (na) [null] unavailable".split()
+    "- -- ? . * na n/a n.a. #n/a <na> nan nat null none nil missing \\n #n/a! #div/0! #value! "
+    "#ref! #num! #null! (null) (na) [null] unavailable".split()
 ) | {""}  # fmt: skip
 
 
@@ -126,10 +126,7 @@ def _consistent(texts: list[str], separator: str | None) -> tuple[str | None, in
     if not found:
         return None, 0
     best = max(found, key=lambda f: f[2])
-    above = [_outside_quotes(text) for text in texts[: best[1]]]
-    passed = best[0] != " " and all(best[0] not in text or '"' in text or _count(text, best[0]) < best[2]
-                                    for text in above)  # fmt: skip
-    return (best[0], best[1]) if passed else (None, 0)
+    return best[:2] if best[0] != " " else (None, 0)
 
 
 def _all_end(texts: list[str], separator: str) -> bool:

@@ -518,9 +518,10 @@ def check_no_row_is_lost(file: File, folder: Path) -> None:
         patch.setattr(cli_stream, "begin", lambda setup, source: (Echo(), {"items": np.int64(0)}))
         patch.setattr(_closing, "draw", lambda *_, **__: None)
         names = ["--header" if file.options["header"] else "--no-header"]
+        kinds = [f"--as={i}=number" for i in range(file.columns)]
         inputs = ",".join(map(str, file.options["features"]))
         done = rtrl_("stream", path, "--target", 0, "--horizon", 1, "--features", inputs, *names,
-                     *(f"--as={i}=number" for i in range(file.columns)), "--out", folder / "out")  # fmt: skip
+                     *kinds, "--out", folder / "out")  # fmt: skip
     if not file.good:
         assert (done.code, done.out) == (2, "") and "rtrl: FILE: " in done.err
         return
@@ -557,9 +558,10 @@ def test_poor_files_end_well(text, tmp_path):
 
 
 def test_columns_are_told_and_kept_and_can_be_overruled(tmp_path):
-    lines = ["when;speed;sky;\"a, b\"", *(
-        f"{t % 28 + 1:02d}.{t // 28 + 1:02d}.2024;{(t * 7 % 11) / 4:.2f};{'sun' if t % 3 else 'rain'};{t}"
-        for t in range(56))]  # fmt: skip
+    lines = ['when;speed;sky;"a, b"']
+    for t in range(56):
+        day, sky = f"{t % 28 + 1:02d}.{t // 28 + 1:02d}.2024", "sun" if t % 3 else "rain"
+        lines.append(f"{day};{(t * 7 % 11) / 4:.2f};{sky};{t}")
     path = tmp_path / "log.csv"
     path.write_bytes("\n".join(lines).replace("speed", "geschwindigkeit \xfc").encode("latin-1"))
     options = ["--target", "1", "--warmup", "5", *TINY, "--gaps", "hold", "--no-calendar"]
