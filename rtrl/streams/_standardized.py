@@ -77,7 +77,12 @@ class Standardized(eqx.Module):
         require(isinstance(learner, OnlineLearner), "learner", "an OnlineLearner", learner)
         if not isinstance(inputs, bool):
             each = np.asarray(inputs)
-            require(each.ndim == 1 and each.dtype == bool, "inputs", "a boolean, or one for each", inputs)
+            require(
+                each.ndim == 1 and each.dtype == bool,
+                "inputs",
+                "a boolean, or one for each",
+                inputs,
+            )
             inputs = tuple(each.tolist())
         require(isinstance(targets, bool), "targets", "a boolean", targets)
         require_integer(warmup, "warmup", 0, "(timesteps)")

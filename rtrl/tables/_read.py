@@ -22,7 +22,7 @@ def read(
     horizon: int = 1,
     features: Sequence[Name] | None = None,
     drop: Sequence[Name] = (),
-    kinds: Mapping[Name, str] | None = None,
+    kinds: Mapping[Any, str] | None = None,
     header: bool | None = None,
     time: Name | None = None,
     calendar: bool | None = None,
