@@ -4,10 +4,10 @@
                                       `make verify-device` names the packages)
     python bench/device.py --table    measure nothing, write device.md from device.json
 
-Code is what the linker keeps of `learner_step` and what it calls, tables of numbers and the exported
-state left out, compiled with -Os for a Cortex-M4F: the program that learns minus one that does not.
-Instructions are counted by the emulator. RAM is the state and the scratch memory of the object file.
-On this machine the C is compiled with the flags of the exported Makefile and takes turns with
+Code is what the linker keeps of `learner_step` and what it calls, the exported state left out,
+compiled with -Os for a Cortex-M4F: a program that learns minus one that does not. Instructions are
+counted by the emulator. RAM is the state and the scratch memory of the object file. On this machine
+the C is compiled with the flags of the exported Makefile and takes turns with
 `learner.scan(chunk=1)`, one pass over 2,000 timesteps each.
 """
 
@@ -56,15 +56,13 @@ def network(cell: str, size: int):
     model = rtrl.SequenceModel(
         1, 1, size, 1, lambda n, k: new(n, size, key=k), norm=None, key=jax.random.key(0)
     )
-    learner = rtrl.OnlineLearner(
-        lambda p, y: jnp.sum((p - y) ** 2), optax.sgd(1e-3), donate=False
-    )
+    learner = rtrl.OnlineLearner(lambda p, y: jnp.sum((p - y) ** 2), optax.sgd(1e-3), donate=False)
     return learner, learner.init(model)
 
 
 def on_a_device(learner: Any, state: Any, signal: Any, folder: Path) -> dict[str, float]:
     """Sizes of the object for a Cortex-M4, and instructions of a step."""
-    from cross import M4, export_case, instructions
+    from cross import M4, export_case, instructions  # pyright: ignore[reportMissingImports]
 
     export_case(learner, state, signal[:50], signal[1:51], folder)
     subprocess.run(
@@ -87,7 +85,7 @@ def on_a_device(learner: Any, state: Any, signal: Any, folder: Path) -> dict[str
 
 def _linked(folder: Path, body: str) -> int:
     """Bytes of code and constants of a program that does no more than this."""
-    from cross import M4
+    from cross import M4  # pyright: ignore[reportMissingImports]
 
     main = f'#include "learner.h"\nfloat x[1], p[1];\nint main(void) {{ {body} }}\n'
     (folder / "least.c").write_text(main)

@@ -286,7 +286,8 @@ def export(
     """Write a learner as C that goes on learning without Python.
 
     \b
-    rtrl train laser && rtrl export rtrl_out/laser --out c
+    rtrl export rtrl_out/laser --out c
+    rtrl export rtrl_out/log --out firmware --name motor
     make -C c && c/learner < rows.csv > predictions.csv
 
     The folder gets name.h (the interface, to read first), name.c, main.c, a Makefile, an Arduino

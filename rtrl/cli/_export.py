@@ -16,6 +16,7 @@ def export(console: Any, path: Path, out: Path, name: str) -> None:
     setup = Setup(**about["setup"])
     learner, state = rebuild(path, about, setup)
     try:
+        out.mkdir(parents=True, exist_ok=True)
         device.export(learner, state, out, name)
     except ValueError as error:
         raise UsageError(_named(error, setup)) from error

@@ -87,7 +87,7 @@ def _one_row(g: Graph, x: Node, shape: tuple[int, ...], t: int) -> Node:
     return g.view(x, rest, [Axis(None, 1, t), *(Axis(i) for i in range(len(rest)))])
 
 
-def _stacked(g: Graph, rows: list[Value], aval: Any) -> Value:
+def _stacked(g: Graph, rows: list[Any], aval: Any) -> Value:
     if any(isinstance(r, Pair) for r in rows):
         parts = [pair(g, r) for r in rows]
         return Pair(*(join_rows(g, [p[i] for p in parts], aval.shape) for i in (0, 1)))

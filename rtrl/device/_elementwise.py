@@ -22,7 +22,7 @@ SCALAR = {
 }  # fmt: skip
 
 
-def apply(g: Graph, eqn: Any, name: str, operands: list[Value]) -> Any:
+def apply(g: Graph, eqn: Any, name: str, operands: list[Any]) -> Any:
     is_complex = any(isinstance(o, Pair) for o in operands) or name == "complex"
     if name in SHAPES:
         return _planes(g, SHAPES[name], eqn, operands)
@@ -32,6 +32,8 @@ def apply(g: Graph, eqn: Any, name: str, operands: list[Value]) -> Any:
         return dot_general(g, eqn, *operands)
     if name in REDUCTIONS:
         return REDUCTIONS[name](g, eqn, *operands)
+    if name not in _ONE_BY_ONE:
+        raise NotImplementedError
     operands = [_aligned(g, eqn, o, v.aval) for o, v in zip(operands, eqn.invars, strict=True)]
     if name == "select_n":
         return select(g, operands)
@@ -133,9 +135,19 @@ def _clamp(g: Graph, eqn: Any, low: Node, a: Node, high: Node) -> Node:
     return g.map("min", g.map("max", a, low), high)
 
 
+def _bitcast(g: Graph, eqn: Any, a: Node) -> Node:
+    if (a.dtype, kind_of(eqn.outvars[0].aval)) != ("uint", "float"):
+        raise NotImplementedError("other than from uint32 to float32")
+    return g.map("as_float", a)
+
+
 _REAL: dict[str, Any] = {
     "integer_pow": _integer_pow,
     "pow": _pow,
     "clamp": _clamp,
+    "bitcast_convert_type": _bitcast,
     "round": lambda g, eqn, a: g.map("round", a),
 }
+
+#: Primitives whose operands are repeated along axes that they have once.
+_ONE_BY_ONE = {"select_n", "convert_element_type", *SCALAR, *COMPLEX, *_REAL}

@@ -141,7 +141,7 @@ class Printer:
             if row.binds != ATOM and (
                 binds < row.binds
                 or (binds == row.binds and (i > 0 or row.binds in (UNARY, CHOICE)))
-                or (binds in _SENTENCES and row.binds in _SENTENCES and binds < ORDER)
+                or _confusing(binds, row.binds)
             ):
                 text = f"({text})"
             parts.append(text)
@@ -149,3 +149,11 @@ class Printer:
         if node.what == "div" and parts[0] == "1.0f":
             return text, PRODUCT
         return text, row.binds
+
+
+def _confusing(inner: int, outside: int) -> bool:
+    """Whether compilers ask for parentheses that the language does not need."""
+    if inner not in _SENTENCES or outside not in _SENTENCES:
+        return False
+    comparison_in_logic = inner in (ORDER, EQUALITY) and outside in (AND, OR)
+    return not comparison_in_logic and not (inner == outside and inner in (AND, OR))

@@ -95,6 +95,14 @@ FUNCTIONS: dict[str, Function] = {
     "not": Function("!{0}", UNARY, 1, np.logical_not),
     "is_finite": _call("isfinite", 1, np.isfinite),
     "select": Function("{0} ? {1} : {2}", CHOICE, 1, lambda p, a, b: np.where(p, a, b)),
+    "as_float": Function(
+        "as_float({0})",
+        ATOM,
+        1,
+        None,
+        "static float as_float(unsigned bits)\n{\n    float number;\n"
+        "    memcpy(&number, &bits, sizeof number);\n    return number;\n}\n",
+    ),
     "to_float": Function("(float){0}", UNARY, 1, np.float32),
     "to_int": Function("(int){0}", UNARY, 1, np.int32),
     "to_uint": Function("(unsigned){0}", UNARY, 1, np.uint32),

@@ -78,9 +78,22 @@ class Graph:
                 for a in x.what
             )
             return self.view(x.operands[0], shape, axes)
+        if x.op == "concat" and axes[x.what].axis is None:  # of one piece
+            return self._of_piece(x, shape, axes)
         if x.op == "iota" and not shape:
             return self.const(axes[0].offset, x.dtype)
         return self._node("view", shape, x.dtype, (x,), tuple(axes))
+
+    def _of_piece(self, x: Node, shape: tuple[int, ...], axes: Sequence[Axis]) -> Node:
+        place, rest = axes[x.what].offset, [a for i, a in enumerate(axes) if i != x.what]
+        for piece in x.operands:
+            row = len(piece.shape) < len(x.shape)
+            size = 1 if row else piece.shape[x.what]
+            if place < size:
+                one = rest if row else [*rest[: x.what], Axis(None, 1, place), *rest[x.what :]]
+                return self.view(piece, shape, one)
+            place -= size
+        raise AssertionError("a view beyond its array")
 
     def broadcast(self, x: Node, shape: Sequence[int]) -> Node:
         """A number as an array, which only some operations need."""

@@ -5,6 +5,7 @@ import zlib
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rtrl.learners import LearnerState, StreamState
@@ -80,7 +81,7 @@ def leaves(state: Any, at: str = "") -> list[tuple[str, Any]]:
 def stored(leaf: Any) -> bool:
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct):
         return False
-    return not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def members(state: Any) -> list[Member]:

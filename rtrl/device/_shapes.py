@@ -1,7 +1,7 @@
 """What JAX's primitives do to the shape of an array: a row each, for one plane of it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,16 +27,13 @@ def whole(g: Graph, x: Node, aval: Any) -> Node:
     return g.broadcast(x, squeezed(aval.shape)) if x.shape == () else x
 
 
-def _reread(g: Graph, eqn: Any, x: Node, where: list[tuple[int | None, int, int]]) -> Node:
+def _reread(g: Graph, eqn: Any, x: Node, where: Sequence[tuple[int, int, int]]) -> Node:
     """A view; ``where``: for every axis of the operand (axis of the result, stride, offset)."""
     before, after = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
     if x.shape == ():
         return x
     place = {axis: i for i, axis in enumerate(kept(after))}
-    axes = [
-        Axis(place.get(where[i][0]) if where[i][0] is not None else None, *where[i][1:])
-        for i in kept(before)
-    ]
+    axes = [Axis(place.get(where[i][0]), *where[i][1:]) for i in kept(before)]
     axes = [Axis(a.axis, a.stride if a.axis is not None else 1, a.offset) for a in axes]
     return g.view(x, squeezed(after), axes)
 
@@ -154,14 +151,27 @@ def _gather(g: Graph, eqn: Any, x: Node, index: Node) -> Node:
                                       eqn.params["slice_sizes"], mode="clip"))  # fmt: skip
         return _affine(g, x, found.reshape(squeezed(after)))
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
-    (axis,) = numbers.start_index_map if len(numbers.start_index_map) == 1 else (None,)
-    one = axis is not None and index.shape == () and sizes[axis] == 1
-    others = all(n == m for i, (n, m) in enumerate(zip(sizes, table, strict=True)) if i != axis)
-    if not (one and others):
+    axis, at = _one_place(g, index, eqn.invars[1].aval.shape, numbers.start_index_map, sizes, table)
+    return x if axis is None else g.take(x, at, kept(table).index(axis), table[axis] - 1)
+
+
+def _one_place(
+    g: Graph, index: Node, shape: tuple[int, ...], axes: Any, sizes: Any, table: tuple[int, ...]
+) -> tuple[int | None, Node]:
+    """The one axis of which a single slice is used, and where; the others are used whole."""
+    if math.prod(shape[:-1]) != 1:
         raise NotImplementedError("at several places that are known only when the program runs")
-    if table[axis] == 1:
-        return x
-    return g.take(x, index, kept(table).index(axis), table[axis] - 1)
+    found: list[tuple[int, Node]] = []
+    for i, axis in enumerate(axes):
+        at = index if index.shape == () else g.view(index, (), [Axis(None, 1, i)])
+        if sizes[axis] == table[axis]:
+            continue
+        if sizes[axis] != 1:
+            raise NotImplementedError("of several slices")
+        found.append((axis, at))
+    if any(sizes[i] != n for i, n in enumerate(table) if i not in axes) or len(found) > 1:
+        raise NotImplementedError("along several axes")
+    return found[0] if found else (None, index)
 
 
 def _affine(g: Graph, x: Node, places: np.ndarray) -> Node:
@@ -182,13 +192,11 @@ def _affine(g: Graph, x: Node, places: np.ndarray) -> Node:
 def _scatter(g: Graph, eqn: Any, x: Node, index: Node, update: Node) -> Node:
     """Put or add one slice along one axis."""
     numbers, shape = eqn.params["dimension_numbers"], eqn.invars[0].aval.shape
-    axes = numbers.scatter_dims_to_operand_dims
-    if len(axes) != 1 or index.shape != () or numbers.inserted_window_dims != axes:
-        raise NotImplementedError("at several places")
-    axis, add = axes[0], eqn.primitive.name == "scatter-add"
-    if shape[axis] == 1:
-        if index.op != "const" or index.what[0] not in (0, -1):
-            raise NotImplementedError("at a place known only when the program runs")
+    axes, add = numbers.scatter_dims_to_operand_dims, eqn.primitive.name != "scatter"
+    windows = iter(eqn.invars[2].aval.shape[i] for i in numbers.update_window_dims)
+    sizes = [1 if i in numbers.inserted_window_dims else next(windows) for i in range(len(shape))]
+    axis, index = _one_place(g, index, eqn.invars[1].aval.shape, axes, sizes, shape)
+    if axis is None:
         return g.map("add", x, update) if add else update
     after = squeezed(shape)
     position = kept(shape).index(axis)

@@ -12,8 +12,8 @@ from rtrl.device._node import Node, value_of
 def dtype_of(name: str, operands: Sequence[Node]) -> str:
     if name in PREDICATES:
         return "bool"
-    if name.startswith("to_"):
-        return name.removeprefix("to_")
+    if name.startswith(("to_", "as_")):
+        return name[3:]
     return operands[-1].dtype
 
 
@@ -84,6 +84,8 @@ def simplified(g: Any, name: str, operands: Sequence[Node]) -> Node | None:
             return g.map("add", a, b.operands[0])
     if name == "div" and _is(b, 1):
         return a
+    if a.dtype == "bool" and name in ("eq", "ne") and b.op == "const":
+        return a if bool(b.what[0]) == (name == "eq") else g.map("not", a)
     if a.dtype == "bool" and name in ("and", "or"):
         for one, other in ((a, b), (b, a)):
             if one.op == "const":

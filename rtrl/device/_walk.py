@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -36,14 +37,14 @@ def walk(
 
 
 def constant(g: Graph, value: Any) -> Value:
-    if jax.dtypes.issubdtype(getattr(value, "dtype", None), jax.dtypes.prng_key):
+    if jnp.issubdtype(getattr(value, "dtype", np.float32), jax.dtypes.prng_key):
         return _KEY  # nothing that is exported may look at it
     value = np.asarray(value)
     if np.iscomplexobj(value):
         return Pair(g.array(value.real, "float"), g.array(value.imag, "float"))
     if value.dtype == np.dtype([("float0", "V")]) or value.dtype.kind == "V":
         return g.const(0, "bool")
-    return g.array(value, kind_of(jax.api_util.shaped_abstractify(value)))
+    return g.array(value, kind_of(value))
 
 
 _KEY: Any = object()  # a key of random numbers
@@ -56,7 +57,8 @@ def _run(
 
     def read(atom: Any) -> Value:
         if isinstance(atom, core.Literal):
-            return constant(g, np.asarray(atom.val, atom.aval.dtype))
+            aval: Any = atom.aval
+            return constant(g, np.asarray(atom.val, aval.dtype))
         return values[atom]
 
     for eqn in jaxpr.eqns:
@@ -66,9 +68,9 @@ def _run(
     return [read(a) for a in jaxpr.outvars]
 
 
-def _equation(g: Graph, eqn: Any, operands: list[Value]) -> list[Value]:
+def _equation(g: Graph, eqn: Any, operands: list[Any]) -> list[Any]:
     name = eqn.primitive.name
-    outs = [v.aval for v in eqn.outvars]
+    outs: list[Any] = [v.aval for v in eqn.outvars]
     try:
         if name in SAME:
             return list(operands)
@@ -87,7 +89,7 @@ def _equation(g: Graph, eqn: Any, operands: list[Value]) -> list[Value]:
             if isinstance(o, Refused):
                 return [o] * len(outs)
         if any(o is _KEY for o in operands):
-            if all(jax.dtypes.issubdtype(v.dtype, jax.dtypes.prng_key) for v in outs):
+            if all(jnp.issubdtype(v.dtype, jax.dtypes.prng_key) for v in outs):
                 return [_KEY] * len(outs)
             raise NotImplementedError("(random numbers)")
         result = apply(g, eqn, name, operands)

@@ -104,7 +104,7 @@ def log_file(folder: Path, rows: int = 160) -> Path:
 # Help, names, tasks -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["tasks", "train", "compare", "stream", "inspect"])
+@pytest.mark.parametrize("command", ["tasks", "train", "compare", "stream", "inspect", "export"])
 def test_help_teaches_by_example(command):
     done = CliRunner().invoke(_app.app, [command, "--help"])
     assert done.exit_code == 0

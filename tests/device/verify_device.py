@@ -28,9 +28,7 @@ def case(hidden: int):
     model = rtrl.SequenceModel(
         1, 1, hidden, 1, lambda n, k: rtrl.cells.LRU(n, hidden, key=k), norm=None, key=key
     )
-    learner = rtrl.OnlineLearner(
-        lambda p, y: jnp.sum((p - y) ** 2), optax.sgd(1e-3), donate=False
-    )
+    learner = rtrl.OnlineLearner(lambda p, y: jnp.sum((p - y) ** 2), optax.sgd(1e-3), donate=False)
     signal = np.sin(0.3 * np.arange(2 * LENGTH + 1)).astype(np.float32)[:, None]
     state, _ = learner.scan(learner.init(model), signal[:LENGTH], signal[1 : LENGTH + 1])
     return learner, state, signal[LENGTH:-1], signal[LENGTH + 1 :]
