@@ -288,25 +288,34 @@ class OnlineLearner(eqx.Module):
         return eqx.tree_at(lambda s: s.carry, state, carry)
 
     def _call(self, function, state, data, chunk):
-        wait = self.on_nonfinite == "raise"
-        if wait and any(isinstance(a, Tracer) for a in jax.tree.leaves((state, data))):
-            raise ValueError(
-                "on_nonfinite: 'raise' can't work inside jit, where no value can be looked at; "
-                "use 'skip' and look at out.skipped."
-            )
-        if self.donate and not wait:
-            after, out = uninterrupted(function.donating, self, data, chunk, state)
-        else:
-            after, out = function.keeping(self, data, chunk, state)
-        if jax.config.jax_debug_nans and not isinstance(out.loss, Tracer):  # type: ignore
-            loss = mark(out.loss, np.isinf(out.loss))
-            out = StepOutput(out.prediction, loss, out.skipped, out.grad_norm)
-        if wait and (skipped := np.asarray(out.skipped)).any():
-            first = int(np.argmax(skipped > 0))
-            raise NonFiniteError(
-                f"{int(skipped.sum())} inputs, targets, losses, gradients or updates were not "
-                f"finite, the first at timestep {first} of the call; the state before it is in "
-                "error.state.",
-                state,
-            )
-        return after, out
+        if self.on_nonfinite == "raise":
+            return _or_raise(function.keeping, self, data, chunk, state)
+        if self.donate:
+            return uninterrupted(_run, function.donating, self, data, chunk, state)
+        return _run(function.keeping, self, data, chunk, state)
+
+
+def _run(jitted, learner, data, chunk, state):
+    after, out = jitted(learner, data, chunk, state)
+    if jax.config.jax_debug_nans and not isinstance(out.loss, Tracer):  # type: ignore
+        loss = mark(out.loss, np.isinf(out.loss))
+        out = StepOutput(out.prediction, loss, out.skipped, out.grad_norm)
+    return after, out
+
+
+def _or_raise(jitted, learner, data, chunk, state):
+    if any(isinstance(a, Tracer) for a in jax.tree.leaves((state, data))):
+        raise ValueError(
+            "on_nonfinite: 'raise' can't work inside jit, where no value can be looked at; "
+            "use 'skip' and look at out.skipped."
+        )
+    after, out = _run(jitted, learner, data, chunk, state)
+    skipped = np.asarray(out.skipped)
+    if skipped.any():
+        first = int(np.argmax(skipped > 0))
+        raise NonFiniteError(
+            f"{int(skipped.sum())} inputs, targets, losses, gradients or updates were not finite, "
+            f"the first at timestep {first} of the call; the state before it is in error.state.",
+            state,
+        )
+    return after, out
