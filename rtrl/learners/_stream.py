@@ -31,11 +31,11 @@ def stream(
 
 def _run(learner, state, source):
     def take(state, item):
-        return push(learner, state, read_item(state, item))
+        with naming_item(state.items, state):
+            return push(learner, state, read_item(state, item))
 
     for item in source:
-        with naming_item(state.items, state):
-            state, out = uninterrupted(take, state, item)
+        state, out = uninterrupted(take, state, item)
         yield state, out
 
 

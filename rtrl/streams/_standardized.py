@@ -139,18 +139,17 @@ class Standardized(eqx.Module):
 
     def _stream(self, state: StandardizedState, source: Iterable[tuple]):
         for item in source:
-            inner: Any = state.learner
-            with naming_item(inner.items, state):
-                state, out = uninterrupted(self._push, state, item)
+            state, out = uninterrupted(self._push, state, item)
             yield state, out
 
     def _push(self, state: StandardizedState, item: Any) -> tuple[StandardizedState, StepOutput]:
         inner: Any = state.learner
-        x, y, weight, reset = unpack(item)
-        after, x, y, restore = self._take(state, x, y)
-        if after.items <= self.warmup:
-            weight = np.zeros(np.shape(weight))
-        inner, out = push(self.learner, inner, read_item(inner, (x, y, weight, reset)))
+        with naming_item(inner.items, state):
+            x, y, weight, reset = unpack(item)
+            after, x, y, restore = self._take(state, x, y)
+            if after.items <= self.warmup:
+                weight = np.zeros(np.shape(weight))
+            inner, out = push(self.learner, inner, read_item(inner, (x, y, weight, reset)))
         return _around(inner, after), _map_prediction(out, restore)
 
     def step(
