@@ -17,6 +17,7 @@ from rtrl.learners import (
     StreamState,
     batch_size_of,
     check_xs,
+    each,
     naming_item,
     prediction_like,
     push,
@@ -135,12 +136,7 @@ class Standardized(eqx.Module):
         """As `OnlineLearner.stream`, in the data's own units."""
         inner = resume_or_open(state.learner, chunk, delay)
         state = StandardizedState(inner, state.inputs, state.targets, state.items)
-        return self._stream(state, source)
-
-    def _stream(self, state: StandardizedState, source: Iterable[tuple]):
-        for item in source:
-            state, out = uninterrupted(self._push, state, item)
-            yield state, out
+        return each(self._push, state, source)
 
     def _push(self, state: StandardizedState, item: Any) -> tuple[StandardizedState, StepOutput]:
         inner: Any = state.learner
