@@ -9,7 +9,7 @@ from cases import DENSE_RULES, IN, OUT, data, network, squared_error
 
 import rtrl
 from rtrl import cells
-from rtrl.engine import Chunk, Partials, Trace, _matrices, _trace, chunk_gradient, with_trace
+from rtrl.engine import Carry, Chunk, Partials, Trace, _matrices, _trace, chunk_gradient, with_trace
 from rtrl.rules import _stepwise
 
 RULES = {
@@ -64,7 +64,7 @@ class Poisoned:
         def put(a):
             return a.at[0].set(value) if jnp.issubdtype(a.dtype, jnp.inexact) else a
 
-        return tuple(rtrl.engine.Carry(c.state, jax.tree.map(put, c.trace)) for c in carry)
+        return tuple(Carry(c.state, jax.tree.map(put, c.trace)) for c in carry)
 
 
 @pytest.mark.parametrize(("name", "chunk"), CASES)
@@ -181,6 +181,7 @@ def test_a_sequence_that_begins_with_a_timestep_that_did_not_happen(implementati
 
     def learn(xs, ys, resets):
         state, _ = learner.scan(start, xs, ys, chunk=chunk, resets=resets)
+        assert state.window is not None
         return leaves((state.window.grads, state.carry))
 
     removed = learn(xs.at[3].set(jnp.nan), ys, at == 3)
