@@ -8,6 +8,7 @@ import sys
 import threading
 import types
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from cases import network, squared_error  # noqa: E402
 
 import rtrl  # noqa: E402
-from rtrl.learners import _learner, _step, uninterrupted  # noqa: E402
+from rtrl.learners import _call, _step, uninterrupted  # noqa: E402
 
 ITEMS = 300
 LIBRARY = Path(rtrl.__file__).parent
@@ -39,7 +40,7 @@ def test_an_interrupt_in_the_middle_of_a_call_brings_the_new_state(donate, monke
     def interrupted(learner, data, chunk, state):
         signal.raise_signal(signal.SIGINT)
         after = eqx.tree_at(lambda s: s.step, state, state.step + 1)
-        nothing = np.zeros(())
+        nothing: Any = np.zeros(())
         return after, rtrl.StepOutput(nothing, nothing, nothing, nothing)
 
     for kind in ("donating", "keeping"):
@@ -210,7 +211,7 @@ def main():
         lost, interrupts = survive(one, advance, model)
         # A call's return, before its result is assigned, takes a thousandth of the call.
         assert lost <= 1 and interrupts > 10, (advance.__name__, lost, interrupts)
-    _learner.uninterrupted = lambda function, *arguments: function(*arguments)
+    _call.uninterrupted = lambda function, *arguments: function(*arguments)
     lost, interrupts = survive(one, by_step, model)
     assert lost > 5, "without care no state was lost: this can't tell"
 
