@@ -578,7 +578,7 @@ def test_columns_are_told_and_kept_and_can_be_overruled(tmp_path):
     assert done.out + more.out == whole.out and "class of" not in more.err
 
     other = rtrl_("stream", path, *options, "--as", "3=number", "--drop", "sky", "--encoding",
-                  "latin-2", "--out", tmp_path / "b")  # fmt: skip
+                  "iso8859-2", "--out", tmp_path / "b")  # fmt: skip
     assert other.code == 0 and re.search(r"sky +class of 2, dropped +left out", other.err)
     assert re.search(r"a, b +number +feature", other.err)
     trained = rtrl_("train", path, *options, "--features", "1", "--out", tmp_path / "c")

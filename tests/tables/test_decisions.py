@@ -128,6 +128,8 @@ def test_a_class_at_the_users_word_has_room_for_values_to_come():
 def test_what_the_user_says_overrules():
     lines = ["t;v;w", *(f"{t};1,{t:03d};{t % 2}" for t in range(1, 60))]
     assert next(tables.read(lines, "v")).x[0] == 1.001
+    quoted = ["t,v", *(f'{t},"1,{t:03d}"' for t in range(1, 60))]  # the same among commas
+    assert next(tables.read(quoted, "v")).x[0] == 1001
     point = tables.read(lines, "v", kinds={"v": "decimal-point"})
     assert next(point).x[0] == 1001
     assert tables.read(lines, "v", decimal=".").columns[1].way[:2] == (".", ",")
@@ -276,3 +278,24 @@ def test_the_table_of_columns_says_what_was_taken_for_what():
         "note": ("text, 40 different texts in 40 rows", "left out"),
         "k": ("empty, nothing in it", "left out"),
     }  # fmt: skip
+
+
+def test_dates_that_could_be_both_are_read_as_time_goes_on():
+    days = [(d, m) for m in (1, 2) for d in range(1, 13)]  # 12/01, then 01/02
+    for form, way in (
+        ("{0:02d}/{1:02d}/2024", "day-first"),
+        ("{1:02d}/{0:02d}/2024", "month-first"),
+    ):
+        for part in (days, days[2:10]):  # in the second nothing falls either way, but steps differ
+            lines = ["d,v", *(f"{form.format(*day)},{i}.5" for i, day in enumerate(part))]
+            assert tables.read(lines, "v").columns[0].way == (way,)
+    unclear = tables.read(["d,v", "01/02/2024,1"], "v").columns[0]
+    assert unclear.way == ("month-first",) and "taken as month first" in unclear.note
+
+
+def test_another_unit_is_no_number_and_a_text_with_some_numbers_is_a_text():
+    lines = ["v,note", *(f"{t / 8} C,{t if t % 4 == 0 else f'x{t}'}" for t in range(60)), "5 F,x"]
+    table = tables.read(lines, "v")
+    assert [c.kind for c in table.columns] == ["number", "text"] and table.features == ["v"]
+    assert sum(1 for _ in table) == 60 and [p.line for p in table.problems] == [62]
+    assert "a number as '0.125 C' in 'v', got '5 F'" in table.problems[0].reason
