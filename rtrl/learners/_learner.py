@@ -254,7 +254,6 @@ class OnlineLearner(eqx.Module):
                 was: go on from it with the next item.
             NonFiniteError: see ``on_nonfinite``; ``error.state`` is the last state yielded.
         """
-
         return stream(self, state, source, chunk, delay)
 
     def predict(
@@ -291,8 +290,8 @@ class OnlineLearner(eqx.Module):
         Raises:
             ValueError: the state is one of a stream, or the mask does not fit it.
         """
-        known = isinstance(state, LearnerState)
-        require(known, "state", "a LearnerState (in a stream resets are items)", type(state))
+        learning = isinstance(state, LearnerState)
+        require(learning, "state", "a LearnerState (in a stream resets are items)", type(state))
         batch_size = batch_size_of(state)
         if mask is not None:
             require(batch_size is not None, "mask", "None, as the state has no batch axis", mask)

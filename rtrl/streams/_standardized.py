@@ -51,7 +51,7 @@ class Standardized(eqx.Module):
     Args:
         learner: the learner inside.
         inputs: whether to standardise inputs, or a boolean for each: indicators of rare events are
-            best left as they are (see `rtrl.tables.Table.scaled`).
+            best left as they are (see ``rtrl.tables.Table.scaled``).
         targets: whether to standardise targets; ``False`` for classes.
         warmup: timesteps before learning begins.
         freeze: timesteps after which the moments stay as they are; ``None`` for never.
