@@ -1,6 +1,7 @@
 """The learner: what its calls mean, what they leave alone, what they refuse."""
 
 import re
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -437,7 +438,7 @@ def test_half_precision_and_a_huge_rate_leave_the_parameters_finite():
 def test_a_target_of_weight_zero_does_not_count_in_a_sequence_gradient():
     xs, ys, weights, _ = data(T, 2, 18)
     weights = weights.at[3, 1].set(0)
-    call = dict(rule=rtrl.RTRL(), chunk=4)
+    call: dict[str, Any] = {"rule": rtrl.RTRL(), "chunk": 4}
     clean = rtrl.sequence_gradient(
         network("LRU"), squared_error, xs, ys, weights=weights, **call
     )  # fmt: skip
