@@ -17,7 +17,7 @@ from rtrl.engine import (
     chunk_gradient,
     global_norm,
     over_chunks,
-    total,
+    sum_over,
     vary,
 )
 from rtrl.learners._jit import Jitted
@@ -76,7 +76,7 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
     )
     norm = global_norm(result.grads)
     finite = jnp.isfinite(norm)
-    weight = total(jnp.abs(result.weights).sum(), result.axes)
+    weight = sum_over(jnp.abs(result.weights).sum(), result.axes)
     if state.window is None:
         go = finite & (weight > 0)
         model, opt_state, refused = _update(learner, state, result.grads, go)
@@ -92,7 +92,8 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
     if loss.ndim == 2:
         loss, counted, skipped = loss.sum(1), counted.sum(1), skipped.sum(1)
     loss, counted, skipped = (
-        total(a, result.axes) for a in (loss, counted.astype(jnp.int32), skipped.astype(jnp.int32))
+        sum_over(a, result.axes)
+        for a in (loss, counted.astype(jnp.int32), skipped.astype(jnp.int32))
     )
     out = StepOutput(
         prediction=result.predictions,
