@@ -91,10 +91,8 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
     skipped = ~present | ((data.weights != 0) & (result.weights == 0) & (data.ys is not None))
     if loss.ndim == 2:
         loss, counted, skipped = loss.sum(1), counted.sum(1), skipped.sum(1)
-    loss, counted, skipped = (
-        sum_over(a, result.axes)
-        for a in (loss, counted.astype(jnp.int32), skipped.astype(jnp.int32))
-    )
+    counted, skipped = counted.astype(jnp.int32), skipped.astype(jnp.int32)
+    loss, counted, skipped = (sum_over(a, result.axes) for a in (loss, counted, skipped))
     out = StepOutput(
         prediction=result.predictions,
         loss=jnp.where(counted > 0, loss / jnp.maximum(counted, 1), no_loss()),
