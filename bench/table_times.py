@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore
 
 import rtrl
 from rtrl import tables
@@ -29,7 +29,7 @@ AFTER = 24  # rows behind a gap
 def load(name: str) -> pd.Series:
     """A series with evenly spaced times."""
     if name in ("sf-temps", "seattle-temps", "seattle-weather"):
-        from vega_datasets import data
+        from vega_datasets import data  # type: ignore
 
         frame = pd.read_csv(data.sf_temps.filepath if name == "sf-temps" else
                             getattr(data, name.replace("-", "_")).filepath)  # fmt: skip
@@ -37,7 +37,7 @@ def load(name: str) -> pd.Series:
         times = pd.to_datetime(frame["date"])
         series = pd.Series(frame[value].to_numpy(float), times)
         return series[~series.index.duplicated()].iloc[:1500]
-    from statsmodels import datasets
+    from statsmodels import datasets  # type: ignore
 
     if name == "co2":
         return datasets.co2.load_pandas().data["co2"].interpolate().iloc[:1500]
@@ -83,7 +83,8 @@ def learner_for(table: tables.Table, seed: int):
 
 def errors(series: pd.Series, horizon: int, seed: int, **options):
     """Errors of the rows that can be scored: all, and those soon behind a gap."""
-    text = ["time,value"] + [f"{t.isoformat()},{v!r}" for t, v in zip(series.index, series.tolist(), strict=True)]  # fmt: skip
+    pairs = zip(pd.DatetimeIndex(series.index), series.tolist(), strict=True)
+    text = ["time,value", *(f"{t.isoformat()},{v!r}" for t, v in pairs)]
     table = tables.read(text, "value", horizon=horizon, **options)
     learner, state = learner_for(table, seed)
     kinds, targets, predictions = [], [], []
@@ -118,7 +119,9 @@ def rows_of(names, seeds):
                 gappy = with_gaps(whole, rng_of(name, seed))
                 for gaps in tables.GAPS:
                     for elapsed in (False, True) if gaps == "hold" else (False,):
-                        found = errors(gappy, horizon, seed, gaps=gaps, elapsed=elapsed, calendar=False)
+                        found = errors(
+                            gappy, horizon, seed, gaps=gaps, elapsed=elapsed, calendar=False
+                        )
                         label = gaps + (", elapsed" if elapsed else "")
                         yield dict(what="gaps", series=name, horizon=horizon, seed=seed,
                                    option=label, all=found[0], after=found[1])  # fmt: skip
@@ -135,7 +138,7 @@ def rows_of(names, seeds):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--series", default=",".join((*CHOOSING, *REPORTED)))

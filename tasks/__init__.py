@@ -6,7 +6,6 @@ from rtrl.tasks._copying import copying as copying
 from rtrl.tasks._copying import copying_loss as copying_loss
 from rtrl.tasks._data import Sequences as Sequences
 from rtrl.tasks._data import Stream as Stream
-from rtrl.tasks._data import check_count as check_count
 from rtrl.tasks._data import endless as endless
 from rtrl.tasks._data import forecast as forecast
 from rtrl.tasks._delayed_match import delayed_match as delayed_match

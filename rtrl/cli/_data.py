@@ -12,7 +12,7 @@ import optax
 from rtrl.cli._errors import UsageError, refuse
 from rtrl.cli._names import FILE, find_task, is_file
 from rtrl.cli._progress import error_console
-from rtrl.cli._table import Reports, naming_options, print_columns
+from rtrl.cli._table import Reports, naming_options, print_columns, refuse_no_target
 from rtrl.streams.evaluate import NRMSE
 from rtrl.tables import read
 from rtrl.tasks import Sequences, Stream, Task, baselines, copying_loss
@@ -125,9 +125,7 @@ def _file(task: Task, path: str, target: list[str] | None, settings: dict[str, A
     reports = Reports()
     with naming_options(path):
         if not target:
-            with read(path, -1) as table:
-                names = ", ".join(column.name for column in table.columns if column.name)
-            raise UsageError(f"--target: name the column to predict: {names}.")
+            refuse_no_target(path)
         with read(path, target, on_problem=reports, **settings) as table:
             print_columns(error_console(), table)
             stream = table.arrays()

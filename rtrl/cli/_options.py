@@ -116,7 +116,8 @@ Elapsed = Annotated[
 Gaps = Annotated[
     str | None,
     typer.Option(
-        metavar="HOW", help="What a gap in the times does: fill it, hold the memory or reset it [default: fill]."
+        metavar="HOW",
+        help="What a gap in the times does: fill it, hold the memory or reset it [default: fill].",
     ),
 ]
 Settings = Annotated[

@@ -32,7 +32,7 @@ from rtrl.cli._setup import (
     same_run,
 )
 from rtrl.cli._signals import Stop
-from rtrl.cli._table import Reports, naming_options, print_columns
+from rtrl.cli._table import Reports, naming_options, print_columns, refuse_no_target
 from rtrl.cli._train import SAVE_SECONDS
 from rtrl.tables import Table, read
 from rtrl.tasks import Stream
@@ -63,12 +63,12 @@ def stream(
     with Stop() as stop, np.errstate(all="ignore"):
         about = _about(path, given) if go_on else None
         setup = given if about is None else same_run(about["setup"], given)
-        if about is None and (previous := _state.keep_previous(path)):
-            note(f"rtrl: the state of an earlier run is now {previous}")
         rows = next(stop.items(_opened(setup, about, replay, console)), None)
         if rows is None:
             note("rtrl: stopped before the first row; nothing was learned.")
             return
+        if about is None and (previous := _state.keep_previous(path)):
+            note(f"rtrl: the state of an earlier run is now {previous}")
         with rows.table:
             _run(setup, rows, about, path, stop, steps, console, command)
 
@@ -150,7 +150,9 @@ def begin(setup: Setup, source: Table) -> tuple[Any, Any]:
     chunk, delay = setup.chunk or 1, source.horizon
     x, y = np.zeros(source.in_size), np.zeros(source.out_size)
     with naming_rule(setup):
-        learner = build_learner(setup, "stream", squared_error, model, tuple(source.scaled.tolist()))
+        learner = build_learner(
+            setup, "stream", squared_error, model, tuple(source.scaled.tolist())
+        )
         # Compile now, on rows that nobody sees, and not when a live row waits for its prediction.
         rows = ((x, y) for _ in range(2 * chunk + delay))
         for _ in learner.stream(learner.init(model), rows, chunk=chunk, delay=delay):
@@ -177,14 +179,12 @@ def _opened(
     setup: Setup, about: dict[str, Any] | None, replay: bool, console: Any
 ) -> Iterator[Rows]:
     """The rows still to come; opening reads the first of them, so it may wait."""
-    settings = dict(setup.settings or {})
+    settings: dict[str, Any] = dict(setup.settings or {})
     settings["horizon"] = 1 if setup.horizon is None else setup.horizon
     reports = Reports()
     with naming_options():
         if not setup.target:
-            with read(setup.task, -1, **(settings | {"features": None})) as table:
-                names = ", ".join(column.name for column in table.columns if column.name)
-            raise UsageError(f"--target: name the column to predict: {names}.")
+            refuse_no_target(setup.task)
         if about is not None:
             settings["decided"] = about["columns"]
         goes_on = about is not None and setup.task == "-" and not replay

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from rtrl.cli._errors import UsageError, refuse
 from rtrl.cli._report import note
-from rtrl.tables import Problem, Table, describe
+from rtrl.tables import Problem, Table, describe, read
 
 FIRST = 20  # odd rows that are told one by one
 
@@ -21,7 +21,7 @@ OPTIONS = {
 
 def reading(options: dict[str, Any]) -> dict[str, Any]:
     """What the options of a command say of reading a file, as arguments of `rtrl.tables.read`."""
-    found = {name: options.get(name) for name in OPTIONS}
+    found: dict[str, Any] = {name: options.get(name) for name in OPTIONS}
     for name in ("features", "drop"):
         if found[name] is not None:
             found[name] = [column.strip() for column in found[name].split(",")]
@@ -52,6 +52,13 @@ def naming_options(path: str = "FILE") -> Iterator[None]:
         raise UsageError(f"FILE: can't read {error.filename or path}: {error.strerror}.") from error
     except (EOFError, ImportError) as error:
         raise UsageError(f"FILE: can't read {path}: {error}.") from error
+
+
+def refuse_no_target(path: str) -> NoReturn:
+    """Say which columns there are to be predicted."""
+    with read(path, -1, kinds={-1: "class"}) as table:  # any column can be that
+        names = ", ".join(column.name for column in table.columns if column.name)
+    raise UsageError(f"--target: name the column to predict: {names}.")
 
 
 def print_columns(console: Any, table: Table) -> None:

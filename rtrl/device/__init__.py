@@ -1,9 +1,9 @@
 """How does a learner leave Python? As C99 for a device, and its state as bytes, there and back.
 
-The jaxpr of a learning step becomes a graph of real arrays (`_walk`, a row for every primitive);
-the graph becomes statements (`_store`, `_statements`), put in an order in which the state can be
-overwritten in place (`_order`), in memory that values share (`_memory`), and printed as loops
-(`_blocks`, `_expressions`).
+The jaxpr of a learning step becomes a graph of real arrays (``_walk``, a row for every primitive);
+the graph becomes statements (``_store``, ``_statements``), put in an order in which the state can
+be overwritten in place (``_order``), in memory that values share (``_memory``), and printed as
+loops (``_blocks``, ``_expressions``).
 """
 
 from rtrl.device._export import export as export

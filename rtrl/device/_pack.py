@@ -28,6 +28,9 @@ def pack(state: Any, name: str = "learner") -> bytes:
         state: of a learner that can be exported.
         name: kept in the header for the reader; the layout alone decides what fits.
 
+    Returns:
+        The bytes: a header, every array in little endian, a checksum.
+
     Raises:
         ValueError: the state holds an array that has no place on a device.
     """

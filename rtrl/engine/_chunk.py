@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from rtrl.engine._data import Chunk
 from rtrl.engine._rule import Rule
-from rtrl.engine._varying import axes_of, devices, total, vary
+from rtrl.engine._varying import axes_of, devices, sum_over, vary
 
 Loss = Callable[[PyTree, PyTree], Array]
 
@@ -81,10 +81,10 @@ def chunk_gradient(
     # The mean over the batch is taken here, once, so that no rule needs to know of it.
     samples = devices(axes) * (1 if weights.ndim == 1 else weights.shape[1])
     errors = jax.tree.map(lambda e: _weigh(e, weights / samples), errors)
-    objective = total(_weigh(losses, weights / samples).sum(), axes)
+    objective = sum_over(_weigh(losses, weights / samples).sum(), axes)
     grads, carry = pull(errors)
     # Reverse mode has summed it over devices; a rule with means of its own has not.
-    grads = jax.tree.map(lambda g, p: total(g, axes_of(g) - axes_of(p)), grads, params)
+    grads = jax.tree.map(lambda g, p: sum_over(g, axes_of(g) - axes_of(p)), grads, params)
     return ChunkResult(predictions, losses, weights, objective, grads, carry, axes)
 
 

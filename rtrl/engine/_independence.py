@@ -72,7 +72,7 @@ class Independence:
         if name == "optimization_barrier":
             return inputs
         layouts = {layout for layout in inputs if layout != Reach.SHARED}
-        if not layouts:
+        if not layouts or not eqn.outvars:  # printing has no result
             result = Reach.SHARED
         elif Reach.MIXED in layouts:
             result = Reach.MIXED

@@ -37,6 +37,9 @@ def recur(
     passes through the carry. Under `BPTT` and `ExactRTRL` the recurrence is ordinary
     differentiable code.
 
+    Inside `jax.shard_map` the gradient of parameters that are the same on all devices is summed
+    over the devices, as that of any other function is.
+
     Args:
         cell: the cell.
         xs: inputs, ``(time, [batch,] H)``, real.

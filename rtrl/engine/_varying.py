@@ -32,7 +32,7 @@ def vary(tree: PyTree, axes: frozenset[str]) -> PyTree:
     return jax.tree.map(cast, tree) if axes else tree
 
 
-def total(a: Array, axes: frozenset[str]) -> Array:
+def sum_over(a: Array, axes: frozenset[str]) -> Array:
     """Sum over the devices along ``axes``."""
     return jax.lax.psum(vary(a, axes), tuple(sorted(axes))) if axes else a
 

@@ -107,7 +107,7 @@ def _total(leaves: list[Array], term: Callable[[Array], Array]) -> Float[Array, 
     the rows of what comes out are summed by a matrix product.
     """
     alike: dict[Any, list[Array]] = {}
-    for a in leaves:
+    for a in filter(lambda a: a.size, leaves):
         alike.setdefault((a.shape, a.dtype), []).append(a)
     sums = []
     for arrays in alike.values():

@@ -20,25 +20,34 @@ def call(
     learner: Any, function: Any, state: LearnerState, data: Chunk, chunk: int | None
 ) -> tuple[LearnerState, StepOutput]:
     """Run a compiled learning step for a learner, as it wants to be told of what is not finite."""
-    wait = learner.on_nonfinite == "raise"
-    if wait and any(isinstance(a, Tracer) for a in jax.tree.leaves((state, data))):
+    if learner.on_nonfinite == "raise":
+        return _or_raise(function.keeping, learner, data, chunk, state)
+    if learner.donate:
+        return uninterrupted(_run, function.donating, learner, data, chunk, state)
+    return _run(function.keeping, learner, data, chunk, state)
+
+
+def _run(jitted, learner, data, chunk, state):
+    after, out = jitted(learner, data, chunk, state)
+    if jax.config.jax_debug_nans and not isinstance(out.loss, Tracer):  # type: ignore
+        loss = mark(out.loss, np.isinf(out.loss))
+        out = StepOutput(out.prediction, loss, out.skipped, out.grad_norm)
+    return after, out
+
+
+def _or_raise(jitted, learner, data, chunk, state):
+    if any(isinstance(a, Tracer) for a in jax.tree.leaves((state, data))):
         raise ValueError(
             "on_nonfinite: 'raise' can't work inside jit, where no value can be looked at; "
             "use 'skip' and look at out.skipped."
         )
-    if learner.donate and not wait:
-        after, out = uninterrupted(function.donating, learner, data, chunk, state)
-    else:
-        after, out = function.keeping(learner, data, chunk, state)
-    if jax.config.jax_debug_nans and not isinstance(out.loss, Tracer):  # type: ignore
-        loss = mark(out.loss, np.isinf(out.loss))
-        out = StepOutput(out.prediction, loss, out.skipped, out.grad_norm)
-    if wait and (skipped := np.asarray(out.skipped)).any():
+    after, out = _run(jitted, learner, data, chunk, state)
+    skipped = np.asarray(out.skipped)
+    if skipped.any():
         first = int(np.argmax(skipped > 0))
         raise NonFiniteError(
-            f"{int(skipped.sum())} inputs, targets, losses, gradients or updates were not "
-            f"finite, the first at timestep {first} of the call; the state before it is in "
-            "error.state.",
+            f"{int(skipped.sum())} inputs, targets, losses, gradients or updates were not finite, "
+            f"the first at timestep {first} of the call; the state before it is in error.state.",
             state,
         )
     return after, out

@@ -141,8 +141,15 @@ def per_timestep(value: Any, lead: tuple[int, ...], argument: str, dtype: Any) -
     return module.broadcast_to(value, lead).astype(dtype)
 
 
+def of_a_step(value: Any, lead: tuple[int, ...], argument: str, dtype: Any) -> Any:
+    """As `per_timestep`, without a transfer for the ones that most steps have."""
+    if value is True or (isinstance(value, float) and value == 1 and dtype is not bool):
+        return _ones(lead, dtype)
+    return per_timestep(value, lead, argument, dtype)
+
+
 @functools.lru_cache(maxsize=64)
-def ones(lead: tuple[int, ...], dtype: Any) -> jax.Array:
+def _ones(lead: tuple[int, ...], dtype: Any) -> jax.Array:
     """What lies on the device from the first step on; `jax.transfer_guard` lets it get there."""
     with jax.ensure_compile_time_eval():
         return jax.device_put(np.ones(lead, dtype))

@@ -38,6 +38,11 @@ class OnlineLearner(eqx.Module):
     chunks from the sum of their gradients. A window of zero total weight skips the optimizer,
     momentum included.
 
+    Inside `jax.shard_map` (with its default ``check_vma=True``) the batch may be distributed: along
+    mesh axes over which data and carry vary and the parameters do not, the mean is that over the
+    samples of all devices, gradients are summed over devices, and ``out.loss``, ``out.skipped``,
+    ``out.grad_norm`` and all parameters come out the same on every device.
+
     Args:
         loss: ``(prediction, target) -> scalar``, for one sample at one timestep.
         optimizer: an optax gradient transformation.
@@ -55,8 +60,8 @@ class OnlineLearner(eqx.Module):
             not), and is raised as a ``KeyboardInterrupt`` that has it as ``error.state``; one
             without ``state`` came between calls, where the last state returned is good. So
             ``except KeyboardInterrupt as error: state = getattr(error, "state", state)`` goes on
-            from there; only between a call's return and its assignment, less than a microsecond,
-            can a state be lost, and with ``False`` none can.
+            from there. Only in the instant between a call's return and its assignment can a state
+            be lost; with ``False`` none can.
 
     Raises:
         ValueError: an argument of the wrong kind or out of range.
@@ -168,20 +173,8 @@ class OnlineLearner(eqx.Module):
         _inputs.check_xs(state.model, x, batch_size, time=False)
         lead = () if batch_size is None else (batch_size,)
         y = None if y is None else _inputs.cast(y, dtype, "y")
-        plain = isinstance(weight, float) and weight == 1
-        weights = (
-            _inputs.ones(lead, dtype)
-            if plain
-            else _inputs.per_timestep(weight, lead, "weight", dtype)
-        )
-        if reset is False:
-            resets = None
-        else:
-            resets = (
-                _inputs.ones(lead, bool)
-                if reset is True
-                else _inputs.per_timestep(reset, lead, "reset", bool)
-            )
+        weights = _inputs.of_a_step(weight, lead, "weight", dtype)
+        resets = None if reset is False else _inputs.of_a_step(reset, lead, "reset", bool)
         return call(self, advance_one, state, Chunk(x, y, weights, resets), None)
 
     def scan(
@@ -253,8 +246,9 @@ class OnlineLearner(eqx.Module):
             ValueError: an argument, or an item named by its number. The last state yielded is as it
                 was: go on from it with the next item.
             NonFiniteError: see ``on_nonfinite``; ``error.state`` is the last state yielded.
+            KeyboardInterrupt: see ``donate``; ``error.state`` is the newest state, which may hold
+                one item more than the last state yielded.
         """
-
         return stream(self, state, source, chunk, delay)
 
     def predict(
@@ -291,8 +285,8 @@ class OnlineLearner(eqx.Module):
         Raises:
             ValueError: the state is one of a stream, or the mask does not fit it.
         """
-        known = isinstance(state, LearnerState)
-        require(known, "state", "a LearnerState (in a stream resets are items)", type(state))
+        learning = isinstance(state, LearnerState)
+        require(learning, "state", "a LearnerState (in a stream resets are items)", type(state))
         batch_size = batch_size_of(state)
         if mask is not None:
             require(batch_size is not None, "mask", "None, as the state has no batch axis", mask)

@@ -18,7 +18,7 @@ from rtrl.engine import (
     chunk_gradient,
     global_norm,
     over_chunks,
-    total,
+    sum_over,
     vary,
 )
 from rtrl.learners._jit import Jitted
@@ -81,7 +81,7 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
     # One number tells whether any of them is not finite, or too large to be squared.
     norm = global_norm(result.grads)
     finite = jnp.isfinite(norm)
-    weight = total(jnp.abs(result.weights).sum(), result.axes)
+    weight = sum_over(jnp.abs(result.weights).sum(), result.axes)
     if state.window is None:
         go = finite & (weight > 0)
         model, opt_state, refused = _update(learner, state, result.grads, go)
@@ -97,9 +97,8 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
     skipped = ~present | ((data.weights != 0) & (result.weights == 0) & (data.ys is not None))
     if loss.ndim == 2:
         loss, counted, skipped = loss.sum(1), counted.sum(1), skipped.sum(1)
-    loss, counted, skipped = (
-        total(a, result.axes) for a in (loss, counted.astype(jnp.int32), skipped.astype(jnp.int32))
-    )
+    counted, skipped = counted.astype(jnp.int32), skipped.astype(jnp.int32)
+    loss, counted, skipped = (sum_over(a, result.axes) for a in (loss, counted, skipped))
     out = StepOutput(
         prediction=result.predictions,
         # The least divisor is one: NaN is put there on purpose, not made by 0 / 0.

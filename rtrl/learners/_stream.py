@@ -1,6 +1,6 @@
 """Live streams: every item is predicted at once, learning follows behind in chunks."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -26,17 +26,23 @@ def stream(
 ) -> Iterator[tuple[StreamState, StepOutput]]:
     """See `OnlineLearner.stream`."""
     state = resume_or_open(state, chunk, delay)
-    return _run(learner, state, source)
 
-
-def _run(learner, state, source):
     def take(state, item):
-        return push(learner, state, read_item(state, item))
-
-    for item in source:
         with naming_item(state.items, state):
+            return push(learner, state, read_item(state, item))
+
+    return each(take, state, source)
+
+
+def each(take: Callable, state: Any, source: Iterable[tuple]) -> Iterator[tuple[Any, StepOutput]]:
+    """Take item by item, whole; Ctrl-C here brings the newest state, too."""
+    for item in source:
+        try:
             state, out = uninterrupted(take, state, item)
-        yield state, out
+            yield state, out
+        except KeyboardInterrupt as error:
+            error.state = getattr(error, "state", state)  # type: ignore[attr-defined]
+            raise
 
 
 def push(learner: Any, state: StreamState, item: Item) -> tuple[StreamState, StepOutput]:

@@ -1,4 +1,4 @@
-"""A learner in the middle of a stream: what it holds, how it is opened and closed."""
+"""A learner in the middle of a stream: what it holds."""
 
 import equinox as eqx
 import jax

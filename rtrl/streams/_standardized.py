@@ -17,6 +17,7 @@ from rtrl.learners import (
     StreamState,
     batch_size_of,
     check_xs,
+    each,
     naming_item,
     prediction_like,
     push,
@@ -50,7 +51,7 @@ class Standardized(eqx.Module):
     Args:
         learner: the learner inside.
         inputs: whether to standardise inputs, or a boolean for each: indicators of rare events are
-            best left as they are (see `rtrl.tables.Table.scaled`).
+            best left as they are (see ``rtrl.tables.Table.scaled``).
         targets: whether to standardise targets; ``False`` for classes.
         warmup: timesteps before learning begins.
         freeze: timesteps after which the moments stay as they are; ``None`` for never.
@@ -77,7 +78,12 @@ class Standardized(eqx.Module):
         require(isinstance(learner, OnlineLearner), "learner", "an OnlineLearner", learner)
         if not isinstance(inputs, bool):
             each = np.asarray(inputs)
-            require(each.ndim == 1 and each.dtype == bool, "inputs", "a boolean, or one for each", inputs)
+            require(
+                each.ndim == 1 and each.dtype == bool,
+                "inputs",
+                "a boolean, or one for each",
+                inputs,
+            )
             inputs = tuple(each.tolist())
         require(isinstance(targets, bool), "targets", "a boolean", targets)
         require_integer(warmup, "warmup", 0, "(timesteps)")
@@ -130,22 +136,16 @@ class Standardized(eqx.Module):
         """As `OnlineLearner.stream`, in the data's own units."""
         inner = resume_or_open(state.learner, chunk, delay)
         state = StandardizedState(inner, state.inputs, state.targets, state.items)
-        return self._stream(state, source)
-
-    def _stream(self, state: StandardizedState, source: Iterable[tuple]):
-        for item in source:
-            inner: Any = state.learner
-            with naming_item(inner.items, state):
-                state, out = uninterrupted(self._push, state, item)
-            yield state, out
+        return each(self._push, state, source)
 
     def _push(self, state: StandardizedState, item: Any) -> tuple[StandardizedState, StepOutput]:
         inner: Any = state.learner
-        x, y, weight, reset = unpack(item)
-        after, x, y, restore = self._take(state, x, y)
-        if after.items <= self.warmup:
-            weight = np.zeros(np.shape(weight))
-        inner, out = push(self.learner, inner, read_item(inner, (x, y, weight, reset)))
+        with naming_item(inner.items, state):
+            x, y, weight, reset = unpack(item)
+            after, x, y, restore = self._take(state, x, y)
+            if after.items <= self.warmup:
+                weight = np.zeros(np.shape(weight))
+            inner, out = push(self.learner, inner, read_item(inner, (x, y, weight, reset)))
         return _around(inner, after), _map_prediction(out, restore)
 
     def step(

@@ -45,7 +45,7 @@ def time_reader(column: Column, gaps: frozenset[str]) -> Read:
 def moment_reader(
     times: Sequence[Column], gaps: frozenset[str]
 ) -> Callable[[Sequence[str]], float | None]:
-    """Of the time of a row, from one column or from a date and a time of day; None if unreadable."""
+    """Of the time of a row, from one column or a date and a time of day; None if unreadable."""
     readers = [(column.number, time_reader(column, gaps)) for column in times]
 
     def moment(fields: Sequence[str]) -> float | None:

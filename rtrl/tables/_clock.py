@@ -69,7 +69,9 @@ class Clock:
                     self._settle()
         elif elapsed - self._untimed * self.usual > LONG * self.longest:
             missing = max(round(elapsed / self.usual) - 1 - self._untimed, 1)
-            remark = f"a gap: {describe(elapsed)} since the row before, usual are {describe(self.usual)}"
+            remark = (
+                f"a gap: {describe(elapsed)} since the row before, usual are {describe(self.usual)}"
+            )
         self.last, self._untimed = time, 0
         return Tick(elapsed, missing, remark)
 

@@ -12,13 +12,24 @@ from rtrl.validate import require
 ENOUGH = 20  # rows from which on something is said of what never happened
 CLASSES = 12  # values of a text that become indicators unasked
 FORCED_CLASSES = 100  # and at the user's word
-SENTINELS = (-999.0, -9999.0, -99999.0, -999999.0, -999.9, -99.99, -9999.9, 9999.0, 99999.0, 999999.0)
+SENTINELS = (
+    -999.0,
+    -9999.0,
+    -99999.0,
+    -999999.0,
+    -999.9,
+    -99.99,
+    -9999.9,
+    9999.0,
+    99999.0,
+    999999.0,
+)
 ROW_NUMBERS = "numbers the rows"
 PAIRS = ("true false", "t f", "yes no", "y n", "on off", "ja nein", "oui non", "sí no", "si no",
          "open closed", "high low")  # fmt: skip
 ALIASES = {
-    "decimal-comma": "number", "decimal-point": "number", "bool": "boolean", "percent": "percentage",
-    "category": "class", "date": "time", "currency": "money",
+    "decimal-comma": "number", "decimal-point": "number", "bool": "boolean",
+    "percent": "percentage", "category": "class", "date": "time", "currency": "money",
 }  # fmt: skip
 
 
@@ -129,13 +140,20 @@ def _decide(
 
 
 def _number(
-    column: Column, fields: list[str], choice: _numbers.Choice, kind: str | None, target: bool, wanted: bool
+    column: Column,
+    fields: list[str],
+    choice: _numbers.Choice,
+    kind: str | None,
+    target: bool,
+    wanted: bool,
 ) -> Column:
     read = _numbers.reader(choice.way)
     pairs = [(f, v) for f in fields if (v := read(f)) is not None]
     values = [v for _, v in pairs]
     unit = choice.way.unit
-    found = "percentage" if unit in ("%", "‰") else "money" if unit in _numbers.CURRENCIES else "number"
+    found = (
+        "percentage" if unit in ("%", "‰") else "money" if unit in _numbers.CURRENCIES else "number"
+    )
     example = next((f for f, v in pairs if v not in (0, 1)), column.example)
     column = column._replace(
         kind=kind or found, way=tuple(choice.way), note=choice.note, example=example

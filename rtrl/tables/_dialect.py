@@ -15,8 +15,8 @@ from rtrl.tables._lines import QUOTED_LINES, Lines, split
 SEPARATORS = ("\t", ";", "|", ",", " ")  # in the order in which they are tried
 LOOK = 60
 MISSING = frozenset(
-    "- -- ? . * na n/a n.a. #n/a <na> nan nat null none nil missing \\n #n/a! #div/0! #value! #ref! "
-    "#num! #null! (null) (na) [null] unavailable".split()
+    "- -- ? . * na n/a n.a. #n/a <na> nan nat null none nil missing \\n #n/a! #div/0! #value! "
+    "#ref! #num! #null! (null) (na) [null] unavailable".split()
 ) | {""}  # fmt: skip
 
 
@@ -114,7 +114,8 @@ def _consistent(texts: list[str], separator: str | None) -> tuple[str | None, in
             start = 0  # the header alone does not end with a separator
         rows = len(counts) - start
         alike = sum(n == common for n in counts[start:]) / rows
-        if common > 1 and alike >= (0.9 if rows >= 20 else 0.6) and (start == 0 or rows >= 5):
+        least = 0.6 if start == 0 and rows < 20 else 0.9
+        if common > 1 and alike >= least and (start == 0 or rows >= 5):
             found.append((candidate, start, common))
     if whole := [f for f in found if f[1] == 0]:
         return whole[0][:2]
@@ -125,10 +126,7 @@ def _consistent(texts: list[str], separator: str | None) -> tuple[str | None, in
     if not found:
         return None, 0
     best = max(found, key=lambda f: f[2])
-    above = [_outside_quotes(text) for text in texts[: best[1]]]
-    passed = best[0] != " " and all(best[0] not in text or '"' in text or _count(text, best[0]) < best[2]
-                                    for text in above)  # fmt: skip
-    return (best[0], best[1]) if passed else (None, 0)
+    return best[:2] if best[0] != " " else (None, 0)
 
 
 def _all_end(texts: list[str], separator: str) -> bool:

@@ -141,9 +141,7 @@ def samples_of(rows: list[Record], count: int, gaps: frozenset[str]) -> list[Sam
             else:
                 fields[i].append(field)
     order: Callable[[Counter], tuple] = lambda c: tuple(f for f, _ in c.most_common(3))  # noqa: E731
-    return [
-        Sample(f, order(m), len(f) + m.total()) for f, m in zip(fields, missing, strict=True)
-    ]
+    return [Sample(f, order(m), len(f) + m.total()) for f, m in zip(fields, missing, strict=True)]
 
 
 def gaps_of(more: Any) -> frozenset[str]:

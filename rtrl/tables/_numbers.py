@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 #: What is taken off both ends of a number.
 CURRENCIES = (
-    "US$ A$ C$ R$ NZ$ HK$ S$ $ € £ ¥ ₹ ₩ ₽ ₺ ₴ ₪ ฿ ₫ ¢ zł Kč kr Ft Fr. CHF USD EUR GBP JPY CNY RMB INR "
-    "AUD CAD NZD SEK NOK DKK PLN CZK HUF BRL MXN ZAR KRW TRY RUB SGD HKD Rs. Rs"
+    "US$ A$ C$ R$ NZ$ HK$ S$ $ € £ ¥ ₹ ₩ ₽ ₺ ₴ ₪ ฿ ₫ ¢ zł Kč kr Ft Fr. CHF USD EUR GBP JPY CNY RMB "
+    "INR AUD CAD NZD SEK NOK DKK PLN CZK HUF BRL MXN ZAR KRW TRY RUB SGD HKD Rs. Rs"
 ).split()
 SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6, "m": 1e6, "mn": 1e6, "B": 1e9, "bn": 1e9, "T": 1e12}
 

@@ -75,6 +75,7 @@ class _Unreadable:
 
 
 def as_text(value: Any) -> str:
+    """What a value would be in a file."""
     if isinstance(value, str):
         return value.strip()
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -83,10 +84,9 @@ def as_text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, date):
         return value.isoformat()
-    if hasattr(value, "isoformat"):
-        return str(value.isoformat())
-    if hasattr(value, "item"):  # a number of NumPy's
-        return as_text(value.item())
+    for method in ("isoformat", "item"):  # a time of day; a number of NumPy's
+        if hasattr(value, method):
+            return as_text(getattr(value, method)())
     text = repr(value) if isinstance(value, (int, float)) else str(value)
     return "" if text in ("<NA>", "NaT") else text
 

@@ -47,7 +47,7 @@ class Asked(NamedTuple):
     horizon: int
     features: Sequence[Name] | None
     drop: Sequence[Name]
-    kinds: Mapping[Name, str]
+    kinds: Mapping[Any, str]
     time: Name | None
     calendar: bool | None
     elapsed: bool

@@ -11,8 +11,7 @@ from rtrl.tables._open import Opened, open_records
 from rtrl.tables._plan import Asked, Plan, make_plan, plan_from
 from rtrl.tables._roles import Name
 from rtrl.tables._table import GAPS, Table
-from rtrl.tasks import check_count
-from rtrl.validate import require
+from rtrl.validate import require, require_integer
 
 
 def read(
@@ -22,7 +21,7 @@ def read(
     horizon: int = 1,
     features: Sequence[Name] | None = None,
     drop: Sequence[Name] = (),
-    kinds: Mapping[Name, str] | None = None,
+    kinds: Mapping[Any, str] | None = None,
     header: bool | None = None,
     time: Name | None = None,
     calendar: bool | None = None,
@@ -97,7 +96,7 @@ def read(
     Raises:
         ValueError: what was asked for is not in the file, or there is no table in it.
     """
-    check_count("horizon", horizon, least=0)
+    require_integer(horizon, "horizon", 0, "(rows)")
     require(header in (None, True, False), "header", "True, False or None", header)
     one = separator is None or (isinstance(separator, str) and len(separator) == 1)
     require(one and separator not in ('"', "\n", "\r"), "separator", "one character", separator)

@@ -1,6 +1,7 @@
 """Which columns are learned from, which are predicted, which is the clock."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def find_column(argument: str, column: Name, names: Sequence[str]) -> int:
     return int(column) % len(names)
 
 
-def find_kinds(kinds: Mapping[Name, str], names: Sequence[str]) -> dict[int, str]:
+def find_kinds(kinds: Mapping[Any, str], names: Sequence[str]) -> dict[int, str]:
     return {find_column("kinds", column, names): kind for column, kind in kinds.items()}
 
 
@@ -59,8 +60,8 @@ def give_roles(
         usable = column.kind in ("number", "percentage", "money", "boolean", "class", "counter")
         got = f"{column.kind}, such as {column.example!r}" if column.example else column.kind
         advice = " (as a class each of its values can be forecast)"
-        expected = f"numbers in {column.name!r}" + advice * (column.kind == "text")
-        require(usable or column.kind == "constant", "target", expected, got)
+        expected = f"numbers in {column.name!r}" + advice * (column.kind in ("text", "constant"))
+        require(usable or (column.kind == "constant" and column.way != ()), "target", expected, got)
     clock = _times(columns, targets, time)
     if features is None:
         chosen = [

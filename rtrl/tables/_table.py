@@ -215,7 +215,7 @@ class Table:
         return {
             "rows": self.rows,
             "inserted": self.inserted,
-            "held": None if self._held is None else _texts(self._held),
+            "held": _texts(self._held),
             "waiting": [[_texts(row.x), _texts(row.y)] for row in self._waiting],
             "encoder": self._encode.memory(),
         }
@@ -260,5 +260,5 @@ class Table:
             self._on_problem(problem)
 
 
-def _texts(values: np.ndarray) -> list[str]:
-    return list(map(repr, values.tolist()))
+def _texts(values: np.ndarray | None) -> list[str] | None:
+    return None if values is None else list(map(repr, values.tolist()))

@@ -9,7 +9,7 @@ from cases import DENSE_RULES, IN, OUT, data, network, squared_error
 
 import rtrl
 from rtrl import cells
-from rtrl.engine import Chunk, Partials, Trace, _matrices, _trace, chunk_gradient, with_trace
+from rtrl.engine import Carry, Chunk, Partials, Trace, _matrices, _trace, chunk_gradient, with_trace
 from rtrl.rules import _stepwise
 
 RULES = {
@@ -64,7 +64,7 @@ class Poisoned:
         def put(a):
             return a.at[0].set(value) if jnp.issubdtype(a.dtype, jnp.inexact) else a
 
-        return tuple(rtrl.engine.Carry(c.state, jax.tree.map(put, c.trace)) for c in carry)
+        return tuple(Carry(c.state, jax.tree.map(put, c.trace)) for c in carry)
 
 
 @pytest.mark.parametrize(("name", "chunk"), CASES)
@@ -119,11 +119,13 @@ def test_what_overflows_inside_a_chunk_before_its_reset_is_forgotten():
     trace = Trace((jnp.ones((1, 1, N, H)),), {"E": jnp.ones((1, 1, N))})
 
     def chunk(trace, D, J, E, xs, resets, deltas):
-        D = jnp.where(resets[..., None, None, None], 0, D)
+        if resets is not None:
+            D = jnp.where(resets[..., None, None, None], 0, D)
         return with_trace(trace, Partials(D, (J,), {"E": E}, (xs,), (), None, resets), deltas)
 
     expected = chunk(trace, D, J, E, xs, resets, deltas)
-    alone = chunk(trace, D[2:], J[2:], E[2:], xs[2:], resets[2:], deltas[2:])
+    zeros = jax.tree.map(jnp.zeros_like, trace)
+    alone = chunk(zeros, D[2:], J[2:], E[2:], xs[2:], None, deltas[2:])
     for a, b in zip(leaves(expected[:2]), leaves(alone[:2]), strict=True):
         assert np.allclose(a, b, rtol=1e-6, atol=1e-6)  # the same sums, in another order
     inf = jnp.inf
@@ -179,6 +181,7 @@ def test_a_sequence_that_begins_with_a_timestep_that_did_not_happen(implementati
 
     def learn(xs, ys, resets):
         state, _ = learner.scan(start, xs, ys, chunk=chunk, resets=resets)
+        assert state.window is not None
         return leaves((state.window.grads, state.carry))
 
     removed = learn(xs.at[3].set(jnp.nan), ys, at == 3)

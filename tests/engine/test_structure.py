@@ -426,6 +426,100 @@ def test_code_that_no_proof_can_read_is_refused_by_name(float64):
             rtrl.init_carry(make(Written, equation=equation), rtrl.BPTT())
 
 
+def remembered(x):
+    memory = jax.new_ref(jnp.zeros_like(x))
+    memory[...] = x
+    return memory[...]
+
+
+def cumulated(h):
+    return jax.lax.scan(lambda total, x: (total + x, total + x), 0.0, h)[1]
+
+
+#: Of ``(c, h, u)``: independent, in ways that a proof must see through.
+APART = [
+    lambda c, h, u: jnp.stack([h, u]).T.reshape(N, 2, 1).sum((1, 2)),
+    lambda c, h, u: jnp.cumsum(jnp.concatenate([h[None], u[None], 2 * h[None]]), 0)[1],
+    lambda c, h, u: (jnp.ones((1, 2)) @ jnp.stack([h, u]))[0],
+    lambda c, h, u: jnp.einsum("nd,d->n", jnp.stack([h, u], 1), jnp.ones(2)),
+    lambda c, h, u: jax.lax.dynamic_index_in_dim(jnp.stack([h, u]), c.mask[0], 0, False),
+    lambda c, h, u: jax.lax.scan(lambda z, x: (z * x, z), h, jnp.stack([h, u]))[1].sum(0),
+    lambda c, h, u: jax.lax.cond(c.mask[0] > 1, lambda: h * u, lambda: jnp.ones(N)),
+    lambda c, h, u: jax.lax.cond(c.mask[0] > 1, lambda: jnp.ones(N), lambda: h * u),
+    lambda c, h, u: jnp.split(jnp.stack([spike(h), doubled_slope(u)]), 2)[0][0],
+]  # fmt: skip
+#: Not independent.
+MIXED = [
+    lambda c, h, u: h.sum() + u,
+    lambda c, h, u: h[::-1] + u,
+    lambda c, h, u: jnp.concatenate([h[1:], h[:1]]) + u,
+    lambda c, h, u: h + u + jax.lax.slice(jnp.concatenate([h, h]), (1,), (1 + N,)),
+    lambda c, h, u: jnp.cumsum(h),
+    lambda c, h, u: cumulated(h),
+    lambda c, h, u: jnp.sort(h),
+    lambda c, h, u: h[c.mask],
+    lambda c, h, u: jnp.ones((N, N)) @ h,
+    lambda c, h, u: u * (h @ u),
+    lambda c, h, u: (h[:, None] * u[None, :]).sum(1),
+    lambda c, h, u: jnp.stack([h, u]).reshape(N, 2).sum(1),
+    lambda c, h, u: jax.lax.cond(h.sum() > 0, lambda: u, lambda: -u),
+    lambda c, h, u: jax.lax.cond(c.mask[0] > 0, lambda: h, lambda: h[::-1]),
+    lambda c, h, u: jax.lax.while_loop(lambda z: z.sum() > 1, lambda z: z / 2, h),
+    lambda c, h, u: jnp.einsum("in,jn->ij", jnp.stack([h, u, h]), jnp.stack([h, u, u]))[0],
+    lambda c, h, u: jnp.einsum("nm,nm->n", *jnp.broadcast_arrays(h[:, None], u[None, :])),
+    lambda c, h, u: h + remembered(u)[::-1],
+    lambda c, h, u: mixed_slope(h) + u,
+]  # fmt: skip
+
+
+def test_independence_is_proven_of_independent_modules_alone(float64):
+    for place, equation in enumerate(APART):
+        assert structure(Modules(make(Written, equation=equation))).independent, place
+    for place, equation in enumerate(MIXED):
+        assert not structure(Modules(make(Written, equation=equation))).independent, place
+
+
+def test_one_module_may_branch_on_its_state(float64):
+    """Of a single module nothing is mixed, so all hangs on what is affine."""
+
+    class Single(Written):
+        def initial(self):
+            return jnp.zeros(1)
+
+    for expected, equation in (
+        (False, lambda c, h, u: jax.lax.cond(h[0] > 0.1, lambda: h + u, lambda: u - h)),
+        (
+            False,
+            lambda c, h, u: jax.lax.fori_loop(0, (3 * h[0]).astype(int), lambda i, z: z / 2, u),
+        ),
+        (True, lambda c, h, u: jax.lax.cond(u[0] > 0.1, lambda: h + u, lambda: u - h)),
+    ):
+        cell = Single(jnp.ones((1, H)), jnp.ones(1), jnp.ones(1), jnp.ones(1, int), equation)
+        shown = structure(Modules(cell))
+        assert (shown.affine, shown.independent) == (expected, True)
+
+
+def test_what_a_proof_may_not_overlook(float64):
+    """Numbers of another kind, and what is done on the side."""
+
+    def cut(c, h, u):
+        real = jax.lax.convert_element_type_p.bind(
+            h, new_dtype=np.dtype("f8"), weak_type=False, sharding=None
+        )
+        return real + u
+
+    def printed(c, h, u):
+        jax.debug.print("{}", h)
+        return c.a * h + u
+
+    assert not structure(Modules(make(Complex, equation=cut))).affine
+    shown = structure(Modules(make(Written, equation=printed)))
+    assert shown.independent and not shown.affine
+    with jax.enable_x64(False):
+        coarse = make(Written, equation=lambda c, h, u: h.astype(jnp.bfloat16).astype("f4") + u)
+        assert coarse.a.dtype == jnp.float32 and not structure(Modules(coarse)).affine
+
+
 # What depends on what ----------------------------------------------------------------------------
 
 
@@ -439,11 +533,6 @@ def test_dependence_is_proven():
     @liar.def_vmap
     def _(size, batched, x):
         return 2 * x[0], False
-
-    def remembered(x):
-        memory = jax.new_ref(jnp.zeros(2))
-        memory[0] = x
-        return memory[...]
 
     one, dependent = jnp.ones(()), {
         "away from one": lambda x: (x - 1) * 3,

@@ -1,6 +1,7 @@
 """The learner: what its calls mean, what they leave alone, what they refuse."""
 
 import re
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -406,6 +407,74 @@ def test_a_loss_or_gradient_that_is_not_finite_is_skipped():
     assert int(out.skipped) == 1  # the loss is finite, its gradient is not: the update alone
     assert same(leaves(state.model), leaves(begin.model))
     assert not same(leaves(state.carry), leaves(begin.carry))
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("breaks", "update_every", "batch"), [("parameters", 1, None), ("state", 2, 2)]
+)
+def test_an_update_that_would_not_be_finite_is_left_out_whole(breaks, update_every, batch):
+    """The gradient is finite: what the optimizer makes of it is not, at its third update."""
+
+    def update(grads, state, params=None):
+        count, moment = state
+        bad = jnp.where(count == 2, jnp.inf, 0.0)
+        moment = jax.tree.map(lambda m, g: m + g, moment, grads)
+        if breaks == "state":
+            moment = eqx.tree_at(lambda m: m.decoder.bias, moment, moment.decoder.bias + bad)
+            bad = 0.0
+        updates = jax.tree.map(lambda g: -1e-3 * g, grads)
+        weight = updates.layers[0].cell.B_re
+        updates = eqx.tree_at(lambda u: u.layers[0].cell.B_re, updates, weight.at[3, 2].add(-bad))
+        return updates, (count + 1, moment)
+
+    def init(params):
+        return jnp.int32(0), jax.tree.map(jnp.zeros_like, params)
+
+    optimizer = optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+    xs, ys, _, _ = data(4 * update_every, batch, 16)
+    one = learner(optimizer=optimizer, update_every=update_every)
+    state = one.init(network("LRU", depth=1), batch)
+    before, _ = one.scan(state, xs[: 2 * update_every], ys[: 2 * update_every])
+    after, out = one.scan(state, xs, ys)
+    assert out.skipped.tolist() == [0] * (3 * update_every - 1) + [1] + [0] * (update_every - 1) + [
+        1
+    ]  # and again: nothing was stored, not even the count
+    assert np.isfinite(out.grad_norm).all()
+    assert same(leaves(after.model), leaves(before.model))
+    assert same(leaves(after.opt_state), leaves(before.opt_state))
+    assert int(after.opt_state[0]) == 2
+    strict = learner(optimizer=optimizer, update_every=update_every, on_nonfinite="raise")
+    with pytest.raises(rtrl.NonFiniteError, match=f"timestep {3 * update_every - 1}"):
+        strict.scan(strict.init(network("LRU", depth=1), batch), xs, ys)
+
+
+def test_half_precision_and_a_huge_rate_leave_the_parameters_finite():
+    model = jax.tree.map(
+        lambda a: a.astype(jnp.float16) if eqx.is_inexact_array(a) else a,
+        network("LeakyIntegrator"),
+    )
+    xs, ys, _, _ = data(T, None, 17)
+    for optimizer, begin in ((optax.adam(1e-3), model), (optax.sgd(1e38), network("LRU"))):
+        one = learner(optimizer=optimizer)
+        state, out = one.scan(one.init(begin), xs, ys)
+        assert out.skipped.sum() > 0
+        assert all(np.isfinite(a).all() for a in leaves((state.model, state.opt_state)))
+
+
+@pytest.mark.core
+def test_a_target_of_weight_zero_does_not_count_in_a_sequence_gradient():
+    xs, ys, weights, _ = data(T, 2, 18)
+    weights = weights.at[3, 1].set(0)
+    call: dict[str, Any] = dict(rule=rtrl.RTRL(), chunk=4)
+    clean = rtrl.sequence_gradient(
+        network("LRU"), squared_error, xs, ys, weights=weights, **call
+    )  # fmt: skip
+    ys = ys.at[3, 1].set(jnp.nan)
+    bad = rtrl.sequence_gradient(network("LRU"), squared_error, xs, ys, weights=weights, **call)
+    assert same(leaves(bad), leaves(clean))
+    value, grads = rtrl.sequence_gradient(network("LRU"), squared_error, xs, ys, **call)
+    assert np.isnan(value) and np.isnan(leaves(grads)[0]).all()
 
 
 def test_raise_gives_back_the_untouched_state():

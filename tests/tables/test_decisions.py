@@ -76,13 +76,19 @@ def test_a_value_that_is_missing_is_held_and_its_target_is_not():
     text = ["a,v", *(f"{'' if t % 3 == 1 else t},{'' if t == 5 else t / 8}" for t in range(9))]
     rows = list(tables.read(text, "v", kinds={"a": "number"}))
     assert [row.x[0] for row in rows] == [0, 0, 2, 3, 3, 5, 6, 6, 8]
-    assert rows[5].x[1] == 4 / 8 and np.isnan(rows[5].y).all()
+    y = rows[5].y
+    assert rows[5].x[1] == 4 / 8 and y is not None and np.isnan(y).all()
     assert np.isnan(next(tables.read(["a,v", ",1", "2,2"], "v")).x[0])  # nothing known yet
 
 
 def test_the_calendar_goes_round_and_comes_where_rows_are_days_apart():
     table = tables.read(ODD["month first"].content.decode().splitlines(), "temp")
-    assert table.features[1:] == ["weekday sin", "weekday cos", "day of year sin", "day of year cos"]
+    assert table.features[1:] == [
+        "weekday sin",
+        "weekday cos",
+        "day of year sin",
+        "day of year cos",
+    ]
     assert table.scaled.tolist() == [False, True, True, True, True]
     xs = np.array([row.x for row in table])
     np.testing.assert_allclose(xs[:-7, 1:3], xs[7:, 1:3], atol=1e-9)  # a week
@@ -122,6 +128,8 @@ def test_a_class_at_the_users_word_has_room_for_values_to_come():
 def test_what_the_user_says_overrules():
     lines = ["t;v;w", *(f"{t};1,{t:03d};{t % 2}" for t in range(1, 60))]
     assert next(tables.read(lines, "v")).x[0] == 1.001
+    quoted = ["t,v", *(f'{t},"1,{t:03d}"' for t in range(1, 60))]  # the same among commas
+    assert next(tables.read(quoted, "v")).x[0] == 1001
     point = tables.read(lines, "v", kinds={"v": "decimal-point"})
     assert next(point).x[0] == 1001
     assert tables.read(lines, "v", decimal=".").columns[1].way[:2] == (".", ",")
@@ -132,13 +140,22 @@ def test_what_the_user_says_overrules():
     assert tables.read(["a,b", "01/02/2024,1"], "b", kinds={"a": "day-first"}).columns[0].way == (
         "day-first",
     )
-    for kinds, said in (({"w": "colour"}, "kinds: expected one of number"), ({"z": "text"}, "kinds: ")):
+    for kinds, said in (
+        ({"w": "colour"}, "kinds: expected one of number"),
+        ({"z": "text"}, "kinds: "),
+    ):
         with pytest.raises(ValueError, match=said):
             tables.read(lines, "v", kinds=kinds)
 
 
 def test_a_later_row_changes_no_decision():
-    lines = ["a,v", *(f'"{t % 900 + 1},250",{t}.5' for t in range(1099)), '"1,25",3.5', "true,4.5", "7,5.5"]
+    lines = [
+        "a,v",
+        *(f'"{t % 900 + 1},250",{t}.5' for t in range(1099)),
+        '"1,25",3.5',
+        "true,4.5",
+        "7,5.5",
+    ]
     table = tables.read(lines, "v", kinds={"v": "number"})
     xs = [row.x[0] for row in table]
     assert xs[:2] == [1250, 2250] and xs[-1] == 7
@@ -148,7 +165,9 @@ def test_a_later_row_changes_no_decision():
 
 def test_decisions_and_memory_are_json_and_go_on():
     whole = hours({60, 61, 62, 70, 71}, 90)
-    lines = [whole[0] + ",m,sky"] + [f"{r},{3 * t * t},{SKY[t % 9]}" for t, r in enumerate(whole[1:])]
+    lines = [whole[0] + ",m,sky"] + [
+        f"{r},{3 * t * t},{SKY[t % 9]}" for t, r in enumerate(whole[1:])
+    ]
     options = {"gaps": "fill", "elapsed": True, "calendar": True, "horizon": 3}
     expected = list(tables.read(lines, "v", **options))
     for cut in (1, 30, 61, 62, 66):
@@ -168,7 +187,10 @@ def test_decisions_and_memory_are_json_and_go_on():
         np.testing.assert_array_equal(got.x, right.x)
 
 
-DICTS = [{"when": h, "temp": v, "ok": v > 20, "sky": s} for h, v, s in zip(HOURS, TEMPS, SKY, strict=True)]
+DICTS = [
+    {"when": h, "temp": v, "ok": v > 20, "sky": s}
+    for h, v, s in zip(HOURS, TEMPS, SKY, strict=True)
+]
 
 
 def test_rows_that_are_dictionaries():
@@ -203,8 +225,7 @@ def test_frames_and_parquet(tmp_path):
     from_frame = [row.x.tolist() for row in tables.read(Frame(), "temp")]
     assert from_frame == [row.x.tolist() for row in tables.read(DICTS, "temp")]
     parquet = pytest.importorskip("pyarrow.parquet")
-    import pyarrow
-
+    pyarrow = pytest.importorskip("pyarrow")
     parquet.write_table(pyarrow.Table.from_pylist(DICTS), tmp_path / "t.parquet")
     assert [row.x.tolist() for row in tables.read(tmp_path / "t.parquet", "temp")] == from_frame
 
@@ -257,3 +278,24 @@ def test_the_table_of_columns_says_what_was_taken_for_what():
         "note": ("text, 40 different texts in 40 rows", "left out"),
         "k": ("empty, nothing in it", "left out"),
     }  # fmt: skip
+
+
+def test_dates_that_could_be_both_are_read_as_time_goes_on():
+    days = [(d, m) for m in (1, 2) for d in range(1, 13)]  # 12/01, then 01/02
+    for form, way in (
+        ("{0:02d}/{1:02d}/2024", "day-first"),
+        ("{1:02d}/{0:02d}/2024", "month-first"),
+    ):
+        for part in (days, days[2:10]):  # in the second nothing falls either way, but steps differ
+            lines = ["d,v", *(f"{form.format(*day)},{i}.5" for i, day in enumerate(part))]
+            assert tables.read(lines, "v").columns[0].way == (way,)
+    unclear = tables.read(["d,v", "01/02/2024,1"], "v").columns[0]
+    assert unclear.way == ("month-first",) and "taken as month first" in unclear.note
+
+
+def test_another_unit_is_no_number_and_a_text_with_some_numbers_is_a_text():
+    lines = ["v,note", *(f"{t / 8} C,{t if t % 4 == 0 else f'x{t}'}" for t in range(60)), "5 F,x"]
+    table = tables.read(lines, "v")
+    assert [c.kind for c in table.columns] == ["number", "text"] and table.features == ["v"]
+    assert sum(1 for _ in table) == 60 and [p.line for p in table.problems] == [62]
+    assert "a number as '0.125 C' in 'v', got '5 F'" in table.problems[0].reason

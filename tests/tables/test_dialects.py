@@ -186,7 +186,7 @@ def check_the_truth_is_read(file: Generated) -> None:
 
 
 @pytest.mark.core
-@fuzz(max_examples=150)
+@fuzz(max_examples=100)
 @given(generated())
 def test_every_dialect_is_read_right(file):
     check_the_truth_is_read(file)
@@ -237,7 +237,7 @@ def check_any_bytes_end_well(content: bytes) -> None:
     assert table.rows == len(rows) and tables.describe(table)
 
 
-@fuzz(max_examples=150)
+@fuzz(max_examples=100)
 @given(st.one_of(st.binary(max_size=80), st.builds(
     spoil, st.sampled_from([odd.content for odd in ODD.values()]), SPOILS)))  # fmt: skip
 def test_any_bytes_end_well(content):

@@ -1,6 +1,5 @@
 """Files as people have them: every column taken for what it is, every number right."""
 
-
 import numpy as np
 import pytest
 from odd_files import KINDS, ODD, ROWS, TEMPS

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from table_files import NAN, files
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from table_files import NAN, files
 
 from rtrl import tables, tasks
 
@@ -275,7 +275,8 @@ def test_only_so_many_problems_are_kept():
 
 def test_standard_input_gives_a_row_as_it_arrives():
     program = (
-        "from rtrl import tables\nfor x, *_ in tables.read('-', 'b'): print(x.tolist(), flush=True)\n"
+        "from rtrl import tables\n"
+        "for row in tables.read('-', 'b'): print(row.x.tolist(), flush=True)\n"
     )
     command = [sys.executable, "-W", "error", "-c", program]
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, bufsize=1) as process:
@@ -382,14 +383,17 @@ def test_any_text_can_be_read_at_length(text):
         (lambda: tables.read(["a,b"], 2), "target: .*got 2"),
         (lambda: tables.read(["a,b"], -3), "target: .*got -3"),
         (lambda: tables.read(["a,b"], True), "target: .*got True"),
-        (lambda: tables.read(["a,a"], "a"), "target: .*0 or 1, the numbers of the columns.*got 'a'"),
+        (
+            lambda: tables.read(["a,a"], "a"),
+            "target: .*0 or 1, the numbers of the columns.*got 'a'",
+        ),
         (lambda: tables.read(["a,b"], []), "target: .*one or more different columns"),
         (lambda: tables.read(["a,b"], ["a", 0]), "target: .*different columns"),
         (lambda: tables.read(["1,2"], "b"), "target: .*column 0.*got 'b'"),
         (lambda: tables.read(["a,b"], "a", features=["z"]), "features: .*got 'z'"),
         (lambda: tables.read(["a,b"], "a", time="z"), "time: .*got 'z'"),
         (lambda: tables.read(["a"], "a", horizon=0), "features: .*besides the time and the target"),
-        (lambda: tables.read(["a,b"], "a", horizon=-1), "horizon: .*at least 0, got -1"),
+        (lambda: tables.read(["a,b"], "a", horizon=-1), "horizon: .*at least 0 .*got -1"),
         (lambda: tables.read(["a,b"], "a", separator=";;"), "separator: .*one character"),
         (lambda: tables.read(["a,b"], "a", decimal="x"), "decimal: .*got 'x'"),
         (lambda: tables.read(["a,b"], "a", header="no"), "header: .*got 'no'"),  # type: ignore[arg-type]

@@ -316,7 +316,7 @@ def test_listops_reads_the_benchmarks_files(tmp_path):
 @pytest.mark.core
 def test_summary_has_all_tasks_in_their_own_words():
     found = {task.name: task for task in tasks.summary()}
-    returns = {"Sequences", "Stream", "CsvStream", "Split"}
+    returns = {"Sequences", "Stream", "Split"}
     exported = {
         name: function
         for name, function in vars(tasks).items()
@@ -325,7 +325,7 @@ def test_summary_has_all_tasks_in_their_own_words():
                     inspect.signature(function).return_annotation) in returns
     }  # fmt: skip
     assert {name: task.function for name, task in found.items()} == exported
-    assert len(found) == 19
+    assert len(found) == 18
     for task in found.values():
         assert task.summary.endswith(".") and task.shapes.startswith("Shapes")
         assert len(task.floors) > 10 and task.source.endswith(".")
