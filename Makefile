@@ -63,7 +63,7 @@ verify-gpu-kernels: $(GPU_VENV)/.stamp  ## compile the GPU kernel, without a GPU
 
 # Compilers and emulators come from Debian: apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi
 # qemu-system-arm qemu-user-static gcc-riscv64-linux-gnu libc6-dev-riscv64-cross
-# gcc-s390x-linux-gnu libc6-dev-s390x-cross clang
+# gcc-s390x-linux-gnu libc6-dev-s390x-cross; the slow tests need clang libclang-rt-14-dev
 verify-device: setup  ## run exported C on emulated machines (ARM, RISC-V, big-endian)
 	@$(BIN)/python tests/device/verify_device.py
 

@@ -13,9 +13,9 @@ from rtrl.device._shapes import SHAPES, align, kind_of
 #: Primitives of real numbers that are one scalar function, by its name in the table of functions.
 SCALAR = {
     **{name: name for name in (
-        "add", "sub", "mul", "div", "rem", "neg", "square", "one_minus_square", "abs", "sign", "floor", "ceil", "sqrt",
-        "rsqrt", "cbrt", "exp", "exp2", "expm1", "log", "log1p", "sin", "cos", "tan", "asin",
-        "acos", "atan", "sinh", "cosh", "tanh", "erf", "erfc", "logistic", "atan2", "max", "min",
+        "add", "sub", "mul", "div", "rem", "neg", "square", "one_minus_square", "abs", "sign",
+        "floor", "ceil", "sqrt", "rsqrt", "cbrt", "exp", "exp2", "expm1", "log",
+        "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "erf", "erfc", "logistic", "atan2", "max", "min",
         "nextafter", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "not", "is_finite",
     )},
     "add_any": "add",

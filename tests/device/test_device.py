@@ -389,8 +389,8 @@ LOOSE = "-O3 -march=native -fassociative-math -fno-signed-zeros -fno-trapping-ma
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", ["-O0", LOOSE])
 def test_clang_agrees(flags, tmp_path):
-    """Needs clang: apt-get install clang."""
-    assert shutil.which("clang"), "clang is not installed: apt-get install clang"
+    """With sanitizers at -O0. Needs clang: apt-get install clang libclang-rt-14-dev."""
+    assert shutil.which("clang"), "apt-get install clang libclang-rt-14-dev"
     learner, state = build("LRU", depth=2)
     c = CLearner(learner, state, tmp_path, "clang", flags.split())
     worst = each_step(learner, state, c, steps_of(20))
