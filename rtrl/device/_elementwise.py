@@ -15,7 +15,8 @@ SCALAR = {
     **{name: name for name in (
         "add", "sub", "mul", "div", "rem", "neg", "square", "one_minus_square", "abs", "sign",
         "floor", "ceil", "sqrt", "rsqrt", "cbrt", "exp", "exp2", "expm1", "log",
-        "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "erf", "erfc", "logistic", "atan2", "max", "min",
+        "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "erf", "erfc",
+        "logistic", "atan2", "max", "min",
         "nextafter", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "not", "is_finite",
     )},
     "add_any": "add",
