@@ -6,23 +6,19 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 from rtrl.engine import Chunk, Loss, Rule, check_rule, init_carry
 from rtrl.learners import _inputs
+from rtrl.learners._call import call
 from rtrl.learners._hidden import hidden, predict_one, restart
-from rtrl.learners._interrupt import uninterrupted
 from rtrl.learners._state import (
     LearnerState,
-    NonFiniteError,
     StepOutput,
     Window,
     batch_size_of,
     layout,
-    mark,
 )
 from rtrl.learners._step import advance_many, advance_one
 from rtrl.learners._stream import stream
@@ -175,7 +171,7 @@ class OnlineLearner(eqx.Module):
         y = None if y is None else _inputs.cast(y, dtype, "y")
         weights = _inputs.of_a_step(weight, lead, "weight", dtype)
         resets = None if reset is False else _inputs.of_a_step(reset, lead, "reset", bool)
-        return self._call(advance_one, state, Chunk(x, y, weights, resets), None)
+        return call(advance_one, self, state, Chunk(x, y, weights, resets), None)
 
     def scan(
         self,
@@ -204,7 +200,7 @@ class OnlineLearner(eqx.Module):
         """
         data = _inputs.prepare(state.model, xs, ys, weights, resets, batch_size_of(state))
         chunk = _inputs.chunk_size(chunk, data.xs.shape[0], self.rule)
-        return self._call(advance_many, state, data, chunk)
+        return call(advance_many, self, state, data, chunk)
 
     def stream(
         self,
@@ -281,36 +277,3 @@ class OnlineLearner(eqx.Module):
             mask = _inputs.per_timestep(mask, (batch_size or 0,), "mask", bool)
         carry = restart(state.model, state.carry, mask)
         return eqx.tree_at(lambda s: s.carry, state, carry)
-
-    def _call(self, function, state, data, chunk):
-        if self.on_nonfinite == "raise":
-            return _or_raise(function.keeping, self, data, chunk, state)
-        if self.donate:
-            return uninterrupted(_run, function.donating, self, data, chunk, state)
-        return _run(function.keeping, self, data, chunk, state)
-
-
-def _run(jitted, learner, data, chunk, state):
-    after, out = jitted(learner, data, chunk, state)
-    if jax.config.jax_debug_nans and not isinstance(out.loss, Tracer):  # type: ignore
-        loss = mark(out.loss, np.isinf(out.loss))
-        out = StepOutput(out.prediction, loss, out.skipped, out.grad_norm)
-    return after, out
-
-
-def _or_raise(jitted, learner, data, chunk, state):
-    if any(isinstance(a, Tracer) for a in jax.tree.leaves((state, data))):
-        raise ValueError(
-            "on_nonfinite: 'raise' can't work inside jit, where no value can be looked at; "
-            "use 'skip' and look at out.skipped."
-        )
-    after, out = _run(jitted, learner, data, chunk, state)
-    skipped = np.asarray(out.skipped)
-    if skipped.any():
-        first = int(np.argmax(skipped > 0))
-        raise NonFiniteError(
-            f"{int(skipped.sum())} inputs, targets, losses, gradients or updates were not finite, "
-            f"the first at timestep {first} of the call; the state before it is in error.state.",
-            state,
-        )
-    return after, out

@@ -29,6 +29,14 @@ DATA = [(rng.normal(size=3).astype("f"), rng.normal(size=2).astype("f")) for _ i
 XS, YS = (np.stack(column) for column in zip(*DATA, strict=True))
 
 
+@pytest.fixture(autouse=True)
+def pythons_own_handler():
+    """Also where the tests run in the background of a shell, which ignores SIGINT there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def learner(**options):
     return rtrl.OnlineLearner(squared_error, optax.adam(1e-3), **options)
 
@@ -204,6 +212,7 @@ time.sleep(0.1)
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     jax.config.update("jax_platforms", "cpu")
     one, model = learner(), network("LRU", depth=1)
     for advance in (by_step, by_scan, by_stream):

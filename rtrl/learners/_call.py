@@ -1,0 +1,48 @@
+"""A call of the compiled learning step: what becomes of the old state, and what is told."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from rtrl.engine import Chunk
+from rtrl.learners._interrupt import uninterrupted
+from rtrl.learners._state import LearnerState, NonFiniteError, StepOutput, mark
+
+
+def call(
+    function: Any, learner: Any, state: LearnerState, data: Chunk, chunk: int | None
+) -> tuple[LearnerState, StepOutput]:
+    """Call ``advance_one`` or ``advance_many`` as the learner's options say."""
+    if learner.on_nonfinite == "raise":
+        return _or_raise(function.keeping, learner, data, chunk, state)
+    if learner.donate:
+        return uninterrupted(_run, function.donating, learner, data, chunk, state)
+    return _run(function.keeping, learner, data, chunk, state)
+
+
+def _run(jitted, learner, data, chunk, state):
+    after, out = jitted(learner, data, chunk, state)
+    if jax.config.jax_debug_nans and not isinstance(out.loss, Tracer):  # type: ignore
+        loss = mark(out.loss, np.isinf(out.loss))
+        out = StepOutput(out.prediction, loss, out.skipped, out.grad_norm)
+    return after, out
+
+
+def _or_raise(jitted, learner, data, chunk, state):
+    if any(isinstance(a, Tracer) for a in jax.tree.leaves((state, data))):
+        raise ValueError(
+            "on_nonfinite: 'raise' can't work inside jit, where no value can be looked at; "
+            "use 'skip' and look at out.skipped."
+        )
+    after, out = _run(jitted, learner, data, chunk, state)
+    skipped = np.asarray(out.skipped)
+    if skipped.any():
+        first = int(np.argmax(skipped > 0))
+        raise NonFiniteError(
+            f"{int(skipped.sum())} inputs, targets, losses, gradients or updates were not finite, "
+            f"the first at timestep {first} of the call; the state before it is in error.state.",
+            state,
+        )
+    return after, out
