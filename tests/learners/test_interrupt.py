@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from cases import network, squared_error  # noqa: E402
 
 import rtrl  # noqa: E402
-from rtrl.learners import _learner, _step, uninterrupted  # noqa: E402
+from rtrl.learners import _call, _step, uninterrupted  # noqa: E402
 
 ITEMS = 300
 LIBRARY = Path(rtrl.__file__).parent
@@ -219,7 +219,7 @@ def main():
         lost, interrupts = survive(one, advance, model)
         # A call's return, before its result is assigned, takes a thousandth of the call.
         assert lost <= 1 and interrupts > 10, (advance.__name__, lost, interrupts)
-    _learner.uninterrupted = lambda function, *arguments: function(*arguments)
+    _call.uninterrupted = lambda function, *arguments: function(*arguments)
     lost, interrupts = survive(one, by_step, model)
     assert lost > 5, "without care no state was lost: this can't tell"
 
