@@ -32,8 +32,11 @@ from rtrl.engine._trace import advance_once as advance_once
 from rtrl.engine._trace import with_trace as with_trace
 from rtrl.engine._trace import without_trace as without_trace
 from rtrl.engine._varying import axes_of as axes_of
+from rtrl.engine._varying import max_over as max_over
 from rtrl.engine._varying import sum_over as sum_over
 from rtrl.engine._varying import vary as vary
 from rtrl.engine._xla import all_finite as all_finite
 from rtrl.engine._xla import branch as branch
 from rtrl.engine._xla import global_norm as global_norm
+from rtrl.engine._xla import seldom as seldom
+from rtrl.engine._xla import total_square as total_square

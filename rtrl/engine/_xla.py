@@ -99,6 +99,45 @@ def all_finite(tree: PyTree[Array]) -> Bool[Array, ""]:
     return jnp.isfinite(_total(leaves, lambda a: jnp.abs(a) * 0))
 
 
+def total_square(leaves: list[Array], axes: int = 0) -> Float[Array, "*samples"]:
+    """Sum the squares of all numbers; of each sample, where there is a leading axis of samples.
+
+    In single precision at least, where that of a half would overflow at 256.
+    """
+
+    def square(a: Array) -> Array:
+        a = jnp.abs(a)
+        return jnp.square(a.astype(jnp.promote_types(a.dtype, jnp.float32)))
+
+    if not axes:
+        return _total(leaves, square)
+    return sum((square(a).reshape(len(a), -1).sum(1) for a in leaves), jnp.zeros(len(leaves[0])))
+
+
+def seldom(
+    predicate: Bool[Array, ""],
+    take: Callable[..., PyTree[Array]],
+    leave: Callable[..., PyTree[Array]],
+    *operands: PyTree[Array],
+) -> PyTree[Array]:
+    """Give ``take(*operands)`` in the rare case of ``predicate``, else ``leave(*operands)``.
+
+    On a CPU a branch that costs nothing while it is not taken; elsewhere a choice, as in `branch`.
+    """
+
+    def one(*operands):
+        return jax.lax.cond(predicate, take, leave, *operands)
+
+    def both(*operands):
+        return jax.tree.map(
+            lambda a, b: a if a is b else jnp.where(predicate, a, b),
+            take(*operands),
+            leave(*operands),
+        )
+
+    return jax.lax.platform_dependent(*operands, cpu=one, default=both)
+
+
 def _total(leaves: list[Array], term: Callable[[Array], Array]) -> Float[Array, ""]:
     """Sum the real ``term`` over all numbers.
 

@@ -12,7 +12,9 @@ from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 from rtrl.engine import Chunk, Loss, Rule, check_rule, init_carry
 from rtrl.learners import _inputs
 from rtrl.learners._call import call
-from rtrl.learners._hidden import hidden, predict_one, restart
+from rtrl.learners._guard import Guard, bounds_of
+from rtrl.learners._hidden import hidden, predict_one
+from rtrl.learners._restart import restart
 from rtrl.learners._state import (
     LearnerState,
     StepOutput,
@@ -54,6 +56,9 @@ class OnlineLearner(eqx.Module):
             parameter or a number of the optimizer's state so, is left out whole; ``out.skipped``
             counts. ``"raise"``: any of these raises `NonFiniteError` after the call, with the
             untouched state as ``error.state``; this waits for every call and donates nothing.
+        guard: bounds how far one sample can move the learner, see `Guard`; ``None``: nothing stands
+            between data and gradient. With or without one nothing that is carried is ever
+            non-finite: what has overflowed begins anew, and ``out.restarted`` counts it.
         donate: let the new state reuse the memory of the old one, which can then not be used
             again: trying to says so in a `ValueError`. ``False`` keeps old states alive. Ctrl-C
             while a call uses up its state waits until the new one is there (a second Ctrl-C does
@@ -72,6 +77,7 @@ class OnlineLearner(eqx.Module):
     rule: Rule
     update_every: int = eqx.field(static=True)
     on_nonfinite: Literal["skip", "raise"] = eqx.field(static=True)
+    guard: Guard | None
     donate: bool = eqx.field(static=True)
 
     def __init__(
@@ -82,6 +88,7 @@ class OnlineLearner(eqx.Module):
         rule: Rule = RTRL(),  # noqa: B008  (a frozen dataclass)
         update_every: int = 1,
         on_nonfinite: Literal["skip", "raise"] = "skip",
+        guard: Guard | None = None,
         donate: bool = True,
     ):
         require(callable(loss), "loss", "a function (prediction, target) -> scalar", loss)
@@ -106,6 +113,9 @@ class OnlineLearner(eqx.Module):
         self.rule = rule
         self.update_every = update_every
         self.on_nonfinite = on_nonfinite
+        expected = "an rtrl.Guard or None"
+        require(guard is None or isinstance(guard, Guard), "guard", expected, guard)
+        self.guard = guard
         self.donate = donate
 
     def init(
@@ -136,6 +146,9 @@ class OnlineLearner(eqx.Module):
             carry=init_carry(model, self.rule, batch_size),
             opt_state=self.optimizer.init(params),
             window=window,
+            guard=None
+            if self.guard is None
+            else self.guard.init(model, _inputs.float_dtype(model)),
             step=jnp.uint32(0),
             key=jax.random.key(0) if key is None else key,
         )
@@ -271,7 +284,8 @@ class OnlineLearner(eqx.Module):
         x = _inputs.cast(x, _inputs.float_dtype(state.model), "x")
         _inputs.check_xs(state.model, x, batch_size, time=False)
         carry = hidden(state.carry if carry is None else carry)
-        return predict_one(state.model, x, carry)
+        core = getattr(state, "learner", state)  # of a stream, the learner behind
+        return predict_one(state.model, bounds_of(self.guard, core.guard), x, carry)
 
     def reset(self, state: LearnerState, mask: ArrayLike | None = None) -> LearnerState:
         """Begin a new sequence: initial hidden states, zero traces; gradients summed are kept.

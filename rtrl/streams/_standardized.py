@@ -1,6 +1,7 @@
 """Online standardisation: a learner that takes and gives the data's own units."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -266,7 +267,7 @@ def _numbers(value: Any, argument: str) -> np.ndarray:
 
 
 def _map_prediction(out: StepOutput, restore: Any) -> StepOutput:
-    return StepOutput(restore(out.prediction), out.loss, out.skipped, out.grad_norm)
+    return dataclasses.replace(out, prediction=restore(out.prediction))
 
 
 def _around(inner: LearnerState | StreamState, state: StandardizedState) -> StandardizedState:

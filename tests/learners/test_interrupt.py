@@ -47,7 +47,7 @@ def test_an_interrupt_in_the_middle_of_a_call_brings_the_new_state(donate, monke
         signal.raise_signal(signal.SIGINT)
         after = eqx.tree_at(lambda s: s.step, state, state.step + 1)
         nothing = np.zeros(())
-        return after, rtrl.StepOutput(nothing, nothing, nothing, nothing)  # type: ignore
+        return after, rtrl.StepOutput(*[nothing] * 7)  # type: ignore
 
     for kind in ("donating", "keeping"):
         monkeypatch.setattr(_step.advance_one, kind, interrupted)

@@ -95,7 +95,7 @@ def check_learner(call, rule, **options):
         return eqx.filter(state, eqx.is_array), out
 
     time = () if run(arrays, xs, ys)[1].loss.ndim == 0 else (None,)
-    out_specs = (specs, rtrl.StepOutput(P(*time, "batch"), ALL, ALL, ALL))  # type: ignore
+    out_specs = (specs, rtrl.StepOutput(P(*time, "batch"), *[ALL] * 6))  # type: ignore
     got = sharded(run, (specs, BATCHED, BATCHED), out_specs)(arrays, xs, ys)
     want = run(arrays, xs, ys)
     assert_same(got, want)

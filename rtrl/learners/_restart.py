@@ -1,0 +1,78 @@
+"""Beginning the memory of a network anew: where a sequence begins, and where it has overflowed."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, PyTree
+
+from rtrl.cells import cells_of
+from rtrl.engine import Carry, axes_of, is_carry, seldom, total_square, vary
+from rtrl.learners._jit import Jitted
+
+
+def restarted(
+    model: PyTree, carry: PyTree, masks: Bool[Array, "*batch"] | list[Array] | None
+) -> PyTree:
+    """Give the carry with initial states and zero traces, where a mask of samples is true.
+
+    Args:
+        masks: for all cells, or one for each; ``None``: every sample.
+    """
+
+    def anew(cell: Any, carry: Carry, mask: Array | None) -> Carry:
+        fresh = Carry(
+            # The initial state of one sample, for all of them.
+            jax.tree.map(lambda h0, h: jnp.broadcast_to(h0, h.shape), cell.initial(), carry.state),
+            # What is not a sensitivity, such as the key of a random rule, goes on.
+            jax.tree.map(
+                lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, carry.trace
+            ),
+        )
+        if mask is None:
+            return fresh
+
+        def choose(new, old):
+            if new is old:
+                return old
+            return jnp.where(jnp.expand_dims(mask, range(mask.ndim, old.ndim)), new, old)
+
+        return jax.tree.map(choose, fresh, carry)
+
+    # A single cell has a carry by itself, a network a tuple of them: as `init_carry` gave it.
+    if is_carry(carry):
+        return anew(model, carry, masks[0] if isinstance(masks, list) else masks)
+    cells = cells_of(model)
+    each = masks if isinstance(masks, list) else [masks] * len(cells)
+    return tuple(map(anew, cells, carry, each))
+
+
+#: The same, compiled.
+restart = Jitted(restarted)
+
+
+def renew(model: PyTree, carry: PyTree, batched: bool) -> tuple[PyTree, Bool[Array, "*batch"]]:
+    """Begin anew what has overflowed: nothing that is carried is ever non-finite.
+
+    State and trace of a cell begin anew for a sample whose numbers in them are not finite, or so
+    large that the sum of their squares is not. Other samples and cells stay as they are.
+
+    Returns the carry, and which samples have lost the memory of a cell.
+    """
+    everything = [a for a in jax.tree.leaves(carry) if eqx.is_inexact_array(a)]
+    lead = everything[0].shape[: int(batched)]
+
+    def repair(carry):
+        cells = [carry] if is_carry(carry) else list(carry)
+        lost = [
+            ~jnp.isfinite(total_square([a for a in jax.tree.leaves(c) if eqx.is_inexact_array(a)],
+                                       len(lead)))
+            for c in cells
+        ]  # fmt: skip
+        return restarted(model, carry, lost), jnp.stack(lost).any(0)
+
+    # One sum over everything tells that there is nothing to do, as nearly always.
+    bad = ~jnp.isfinite(total_square(everything))
+    none = vary(jnp.zeros(lead, bool), axes_of(carry))
+    return seldom(bad, repair, lambda carry: (carry, none), carry)
