@@ -15,12 +15,12 @@ from rtrl.engine import (
     all_finite,
     axes_of,
     branch,
-    chunk_gradient,
     global_norm,
     over_chunks,
     sum_over,
     vary,
 )
+from rtrl.learners._filter import differentiate, filter_update
 from rtrl.learners._jit import Jitted
 from rtrl.learners._state import LearnerState, StepOutput, Window, no_loss
 
@@ -68,24 +68,18 @@ def advance_many(learner, data, chunk, state):
 def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState, StepOutput]:
     """Learn from one chunk."""
     data, present = remove_nonfinite(data)
-    result = chunk_gradient(
-        state.model,
-        learner.loss,
-        state.carry,
-        data,
-        rule=learner.rule,
-        # From the step: the key in the state stays, and a resumed run draws the same masks.
-        key=jax.random.fold_in(state.key, state.step),
-        forgive=True,
-    )
+    result, observed = differentiate(learner, state, data)
     # One number tells whether any of them is not finite, or too large to be squared.
     norm = global_norm(result.grads)
     finite = jnp.isfinite(norm)
     weight = sum_over(jnp.abs(result.weights).sum(), result.axes)
     if state.window is None:
         go = finite & (weight > 0)
-        model, opt_state, refused = _update(learner, state, result.grads, go)
         window = None
+        if observed is None:
+            model, opt_state, refused = _update(learner, state, result.grads, go)
+        else:
+            model, opt_state, refused = filter_update(learner, state, result.grads, go, observed)
     else:
         model, opt_state, window, refused = _accumulate(
             learner, state, state.window, result.grads, finite, weight
