@@ -263,9 +263,7 @@ def _kind(a: Array, groups: str) -> Kind:
 
 
 def _over(body, carry, items, length: int):
-    """A scan; few rounds are written out, which a CPU runs faster."""
-    if length > 4:
-        return jax.lax.scan(body, carry, tuple(items))
-    for i in range(length):
-        carry, _ = body(carry, jax.tree.map(lambda a, i=i: a[i], tuple(items)))
-    return carry, None
+    """A scan; XLA fuses several rounds that are written out into what takes minutes to compile."""
+    if length == 1:
+        return body(carry, jax.tree.map(lambda a: a[0], tuple(items)))
+    return jax.lax.scan(body, carry, tuple(items))

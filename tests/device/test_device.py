@@ -126,7 +126,7 @@ def test_every_rule_learns_as_in_jax(name, tmp_path):
 def kalman():
     cell = cases.ALL_CELLS["LRU"]
     model = rtrl.SequenceModel(cases.IN, 1, cases.WIDTH, 1, cell, norm=None, glu=None, key=KEY)
-    optimizer = rtrl.kalman(lambda grads: grads.decoder.bias[0])
+    optimizer = rtrl.kalman()
     return rtrl.OnlineLearner(half_squared, optimizer, donate=False), model
 
 

@@ -33,7 +33,7 @@ def test_it_learns_a_recurrence_online():
         norm=None, glu=None, activation=lambda y: y, key=jax.random.key(1),
     )  # fmt: skip
     learner = rtrl.OnlineLearner(
-        lambda p, y: 0.5 * ((p - y) ** 2).sum(), rtrl.kalman(lambda g: g.decoder.bias[0])
+        lambda p, y: 0.5 * ((p - y) ** 2).sum(), rtrl.kalman()
     )
     _, out = learner.scan(learner.init(model), xs, ys)
     assert float(out.loss[-300:].mean()) < 0.1 < float(out.loss[:50].mean())  # variance / 2 = 0.5
