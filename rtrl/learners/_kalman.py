@@ -189,7 +189,7 @@ def kalman(
             state = state._replace(roots=roots)
         samples, outputs = seen.errors.shape
         flat = jax.tree.map(lambda a: a.reshape(samples * outputs, *a.shape[2:]), seen)
-        which = jnp.tile(jnp.eye(outputs, dtype=bool), (samples, 1))
+        which = np.tile(np.eye(outputs, dtype=bool), (samples, 1))
         carry, _ = _over(
             lambda carry, one: (_observe(params, *carry, Observations(*one[0]), one[1]), None),
             (updates, state), (tuple(flat), which), samples * outputs,
