@@ -55,7 +55,7 @@ def forgotten(root: Root, rate: float, prior: float, observed: Bool[Array, ""]) 
     """The root of ``P / rate``, no further than to the mean variance ``prior``."""
     most = jnp.maximum(prior / _mean_variance(root), 1)
     factor = jnp.where(observed, jnp.sqrt(jnp.minimum(1 / rate, most)), 1)
-    return root * factor.reshape(-1, *[1] * (root.ndim - 1))
+    return root * (factor if root.ndim == 2 else factor[:, None, None])
 
 
 def diffused(root: Root, variance: Array, prior: float) -> Root:
