@@ -1,5 +1,6 @@
 """Optimizers that filter: they take every predicted number's error and its own derivative."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -27,6 +28,9 @@ class Filter(optax.GradientTransformationExtraArgs):
     A filter keeps what it carries finite by itself, and parameters too: the state has a
     ``left_out``, the number of observations that it had to leave out for it.
     """
+
+    init: Callable[..., Any]
+    update: Callable[..., tuple[PyTree, Any]]
 
 
 def differentiate(

@@ -1,7 +1,5 @@
 """What a learner must be for a filter: its loss, its model, its updates."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,8 +35,7 @@ def first_state(
     sample = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[lead:], a.dtype), like)
     require_half_square(loss, sample)
     outputs = sum(int(np.prod(a.shape)) for a in jax.tree.leaves(sample))
-    init: Any = optimizer.init
-    return init(params, outputs=outputs)
+    return optimizer.init(params, outputs=outputs)
 
 
 def require_half_square(loss: Loss, like: PyTree) -> None:
@@ -62,7 +59,9 @@ def require_half_square(loss: Loss, like: PyTree) -> None:
             try:
                 found = slope(prediction, target)
             except (TypeError, ValueError) as error:
-                raise ValueError(f"loss: expected {expected}, got one that raises: {error}") from error
+                raise ValueError(
+                    f"loss: expected {expected}, got one that raises: {error}"
+                ) from error
             wanted = jax.tree.map(lambda p, y: p - y, prediction, target)
             # Rounding of a few operations, in single precision.
             same = jax.tree.map(

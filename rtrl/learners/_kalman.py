@@ -1,6 +1,7 @@
 """A second-order optimizer for streams: an extended Kalman filter on a rule's derivatives."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -14,7 +15,6 @@ from rtrl.learners import _square_root as root
 from rtrl.learners._filter import Filter
 from rtrl.validate import require
 
-Kind = Literal["rows", "diagonal"]
 Groups = Literal["rows", "diagonal", "mixed"] | Callable[[PyTree], PyTree[str]]
 
 DRIFT_EVERY = 64  # timesteps: a triangle anew takes as long as that many rank-one updates
@@ -77,12 +77,12 @@ def kalman(
     output. A step takes a backward pass and a pass over P for every output. A missing target (NaN)
     moves nothing; the other targets of that timestep are learned. *A chunk* of K timesteps and a
     *batch* of B samples are K x B observations of every output, with the derivatives at the
-    parameters before the chunk (a multistream filter): right, and K x B times the work. A ``weight``
-    divides the observation's noise.
+    parameters before the chunk (a multistream filter): right, and K x B times the work. A
+    ``weight`` divides the observation's noise.
 
     *Noise.* P is in units of the observation noise, so with one output R is 1 whatever the noise.
-    With several, R of each is its estimated noise over the mean of all (within a factor of 100): the
-    mean of ``R e^2 / v`` over ``memory`` timesteps. `KalmanState` has the estimate.
+    With several, R of each is its estimated noise over the mean of all (within a factor of 100):
+    the mean of ``R e^2 / v`` over ``memory`` timesteps. `KalmanState` has the estimate.
 
     *Outliers.* An observation whose error is beyond ``gate`` root mean squares of the last errors
     is scaled down as a whole, ``e`` and ``j`` by the same factor, so that the error is at the gate:
@@ -128,14 +128,15 @@ def kalman(
     require(known, "groups", "'rows', 'diagonal', 'mixed' or a function", groups)
 
     def init(params: PyTree, outputs: int = 1) -> KalmanState:
-        kinds = groups(params) if callable(groups) else jax.tree.map(
-            lambda a: _kind(a, groups), params
-        )  # fmt: skip
+        if callable(groups):
+            kinds = groups(params)
+        else:
+            kinds = jax.tree.map(partial(_kind, str(groups)), params)
         if noise is not None:
             fits = np.shape(noise) in ((), (outputs,))
             require(fits, "noise", f"one number, or one for each of {outputs} outputs", noise)
 
-        def first(a: Array, kind: Kind) -> root.Root:
+        def first(a: Array, kind: str) -> root.Root:
             require(kind in ("rows", "diagonal"), "groups", "'rows' or 'diagonal' for every "
                     "parameter", kind)  # fmt: skip
             return root.first_root(a, prior, diagonal=kind == "diagonal")
@@ -143,7 +144,13 @@ def kalman(
         zeros = jnp.zeros(outputs, jnp.result_type(*jax.tree.leaves(params)))
         none = jnp.zeros(outputs, jnp.int32)
         return KalmanState(
-            jax.tree.map(first, params, kinds), zeros, zeros, none, none, jnp.int32(0), jnp.uint32(0)
+            jax.tree.map(first, params, kinds),
+            zeros,
+            zeros,
+            none,
+            none,
+            jnp.int32(0),
+            jnp.uint32(0),
         )
 
     def update(
@@ -164,10 +171,11 @@ def kalman(
         if drift:
             state = _drift(state, time)
         none = jax.tree.map(jnp.zeros_like, grads)
-        (updates, state), _ = _over(
-            lambda carry, one: (_timestep(params, *carry, Observations(*one)), None),
-            (none, state), observations, len(observations.errors),
-        )  # fmt: skip
+
+        def timestep(carry, seen):
+            return _timestep(params, *carry, seen), None
+
+        (updates, state), _ = _over(timestep, (none, state), observations)
         return updates, state
 
     def _drift(state: KalmanState, time: Array) -> KalmanState:
@@ -190,10 +198,11 @@ def kalman(
         samples, outputs = seen.errors.shape
         flat = jax.tree.map(lambda a: a.reshape(samples * outputs, *a.shape[2:]), seen)
         which = np.tile(np.eye(outputs, dtype=bool), (samples, 1))
-        carry, _ = _over(
-            lambda carry, one: (_observe(params, *carry, Observations(*one[0]), one[1]), None),
-            (updates, state), (tuple(flat), which), samples * outputs,
-        )  # fmt: skip
+
+        def number(carry, one):
+            return _observe(params, *carry, *one), None
+
+        carry, _ = _over(number, (updates, state), (flat, which))
         return carry
 
     def _observe(params, updates, state: KalmanState, one: Observations, which: Array):
@@ -252,18 +261,18 @@ def kalman(
         own = known * state.noise / jnp.where(mean > 0, mean, 1) + (1 - known)
         return jnp.clip(jnp.where(mean > 0, own, 1), 1 / NOISE_RANGE, NOISE_RANGE)
 
-    return Filter(init, update)  # type: ignore[arg-type]
+    return Filter(init, update)
 
 
-def _kind(a: Array, groups: str) -> Kind:
+def _kind(groups: str, a: Array) -> str:
     if groups != "mixed":
-        return groups  # type: ignore[return-value]
+        return groups
     n, m = root.rows(a).shape
     return "rows" if n * m**2 <= 8 * max(n, m) ** 2 else "diagonal"
 
 
-def _over(body, carry, items, length: int):
+def _over(body, carry, items):
     """A scan; XLA fuses several rounds that are written out into what takes minutes to compile."""
-    if length == 1:
-        return body(carry, jax.tree.map(lambda a: a[0], tuple(items)))
-    return jax.lax.scan(body, carry, tuple(items))
+    if len(jax.tree.leaves(items)[0]) == 1:
+        return body(carry, jax.tree.map(lambda a: a[0], items))
+    return jax.lax.scan(body, carry, items)

@@ -63,7 +63,9 @@ def diffused(root: Root, variance: Array, prior: float) -> Root:
     if root.ndim == 2:
         return jnp.minimum(jnp.sqrt(root * root + variance), jnp.maximum(root, prior**0.5))
     before = _mean_variance(root)
-    own = jnp.broadcast_to(jnp.sqrt(variance) * jnp.eye(root.shape[1], dtype=root.dtype), root.shape)
+    own = jnp.broadcast_to(
+        jnp.sqrt(variance) * jnp.eye(root.shape[1], dtype=root.dtype), root.shape
+    )
     # R^T R = S S^T + variance I for the triangle R of the two roots, one above the other.
     both = jnp.concatenate([jnp.swapaxes(root, 1, 2), own], 1)
     after = jnp.swapaxes(jnp.linalg.qr(both, mode="r"), 1, 2)

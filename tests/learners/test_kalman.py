@@ -158,14 +158,16 @@ def test_without_excitation_it_does_not_wind_up():
                     jnp.zeros(3), state, jnp.zeros(3), observations=seen, time=t
                 )[1], None
 
-            state, _ = jax.lax.scan(step, optimizer.init(jnp.zeros(3)), jnp.arange(3000, dtype="u4"))
+            state, _ = jax.lax.scan(
+                step, optimizer.init(jnp.zeros(3)), jnp.arange(3000, dtype="u4")
+            )
             root = np.asarray(state.roots)
             assert np.isfinite(root).all() and (root**2).sum() / 3 < 2.0 * (1 + 1e-4)
             assert (root**2).sum() > 2.0  # and it does forget what nothing tells it of
 
 
 def test_single_precision_keeps_the_covariance_positive():
-    """Inputs 10^4 apart: P carried as it is loses its sign, its root is that of double precision."""
+    """Inputs 10^4 apart: P carried as it is loses its sign, its root is as in double precision."""
     rng = np.random.default_rng(6)
     xs = rng.normal(size=(5000, 8)) * np.logspace(-2, 2, 8)
     xs = xs @ np.linalg.qr(rng.normal(size=(8, 8)))[0]
