@@ -115,7 +115,7 @@ def build_learner(
     """A learner; for a stream one that standardises online all inputs that are not ``scaled``."""
     rule = find_rule(setup.rule or "RTRL")
     if setup.optimizer == "kalman":
-        optimizer = rtrl.kalman(lambda grads: grads.decoder.bias[0])
+        optimizer = rtrl.kalman()
     else:
         optimizer = rtrl.paper_optimizer(model, setup.lr or 3e-3)
     learner = rtrl.OnlineLearner(loss, optimizer, rule=rule)

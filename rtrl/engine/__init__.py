@@ -18,6 +18,8 @@ from rtrl.engine._init_carry import init_carry as init_carry
 from rtrl.engine._matrices import apply_transposed as apply_transposed
 from rtrl.engine._matrices import choose_zero as choose_zero
 from rtrl.engine._modules import Modules as Modules
+from rtrl.engine._observe import Observations as Observations
+from rtrl.engine._observe import observe as observe
 from rtrl.engine._partials import Partials as Partials
 from rtrl.engine._recur import recur as recur
 from rtrl.engine._rule import LocalRule as LocalRule

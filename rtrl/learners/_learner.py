@@ -1,5 +1,6 @@
 """The online learner: data in, one learning step out."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 from rtrl.engine import Chunk, Loss, Rule, check_rule, init_carry
 from rtrl.learners import _inputs
 from rtrl.learners._call import call
+from rtrl.learners._filter import Filter
+from rtrl.learners._filter_check import first_state
 from rtrl.learners._guard import Guard, bounds_of
 from rtrl.learners._hidden import hidden, predict_one
 from rtrl.learners._restart import restart
@@ -106,6 +109,12 @@ class OnlineLearner(eqx.Module):
             "an integer of at least 1 (chunks)",
             update_every,
         )
+        require(
+            update_every == 1 or not isinstance(optimizer, Filter),
+            "update_every",
+            "1 with a filter such as rtrl.kalman(), which takes every error by itself",
+            update_every,
+        )
         known = on_nonfinite in ("skip", "raise")
         require(known, "on_nonfinite", "'skip' or 'raise'", on_nonfinite)
         self.loss = loss
@@ -134,7 +143,8 @@ class OnlineLearner(eqx.Module):
             key: PRNG key of the dropout; default ``jax.random.key(0)``.
 
         Raises:
-            ValueError: the model holds no cell, or one that breaks the contract of `Cell`.
+            ValueError: the model holds no cell, or one that breaks the contract of `Cell`; or the
+                optimizer is a filter (`rtrl.kalman`) and the loss is not half the squared error.
         """
         params = eqx.filter(model, eqx.is_inexact_array)
         window = None
@@ -144,14 +154,14 @@ class OnlineLearner(eqx.Module):
         state = LearnerState(
             model=model,
             carry=init_carry(model, self.rule, batch_size),
-            opt_state=self.optimizer.init(params),
+            opt_state=None,
             window=window,
-            guard=None
-            if self.guard is None
-            else self.guard.init(model, _inputs.float_dtype(model)),
+            guard=self.guard and self.guard.init(model, _inputs.float_dtype(model)),
             step=jnp.uint32(0),
             key=jax.random.key(0) if key is None else key,
         )
+        first = first_state(self.optimizer, self.loss, state, params)
+        state = dataclasses.replace(state, opt_state=first)
         # Every leaf gets memory of its own: donating one must not delete another or the caller's.
         # None is weakly typed: the first call would return another type and compile twice.
         return jax.tree.map(lambda a: jnp.array(a, dtype=a.dtype) if eqx.is_array(a) else a, state)

@@ -16,7 +16,6 @@ from rtrl.engine import (
     all_finite,
     axes_of,
     branch,
-    chunk_gradient,
     global_norm,
     over_chunks,
     seldom,
@@ -24,6 +23,7 @@ from rtrl.engine import (
     vary,
 )
 from rtrl.learners._divergence import watch
+from rtrl.learners._filter import begin, differentiate, filter_update
 from rtrl.learners._guard import bound_data, bound_gradient
 from rtrl.learners._jit import Jitted
 from rtrl.learners._restart import renew
@@ -76,21 +76,12 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
     if guard is not None:
         axes = axes_of((state, data)) - axes_of(state.model)
         data, guarding, bounded = bound_data(guard, guarding, data, axes)
-    result = chunk_gradient(
-        state.model,
-        learner.loss,
-        state.carry,
-        data,
-        rule=learner.rule,
-        # From the step: the key in the state stays, and a resumed run draws the same masks.
-        key=jax.random.fold_in(state.key, state.step),
-        forgive=True,
-    )
+    result, observed = differentiate(learner, state, data)
     # One number tells whether any of them is not finite, or too large to be squared.
     norm = global_norm(result.grads)
     finite = jnp.isfinite(norm)
     grads, too_large = result.grads, jnp.zeros((), bool)
-    if guard is not None:
+    if guard is not None and observed is None:  # a filter has a gate of its own
         factor, guarding, too_large = bound_gradient(guard, guarding, norm, len(data.xs))
         # A branch, so that a gradient which is not bounded keeps its bits.
         grads = seldom(
@@ -103,8 +94,11 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
     weight = sum_over(jnp.abs(result.weights).sum(), result.axes)
     if state.window is None:
         go = finite & (weight > 0)
-        model, opt_state, refused = _update(learner, state, grads, go)
         window = None
+        if observed is None:
+            model, opt_state, refused = _update(learner, state, grads, go)
+        else:
+            model, opt_state, refused = filter_update(learner, state, grads, go, observed)
     else:
         model, opt_state, window, refused = _accumulate(
             learner, state, state.window, grads, finite, weight
@@ -170,7 +164,7 @@ def _go_back(learner, back: Bool[Array, ""], good, model, opt_state, window):
     now = params, opt_state, window
 
     def take(good, now):
-        return good, learner.optimizer.init(good), jax.tree.map(jnp.zeros_like, now[2])
+        return good, begin(learner.optimizer, good, now[1]), jax.tree.map(jnp.zeros_like, now[2])
 
     params, opt_state, window = seldom(back, take, lambda good, now: now, good, now)
     return eqx.combine(params, static), opt_state, window
