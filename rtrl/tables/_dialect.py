@@ -65,12 +65,12 @@ def find_dialect(lines: Lines, separator: str | None) -> Dialect:
     seen = _look(lines)
     if len(seen) < 3:
         return Dialect(separator or sniff_separator(lines), comment)
-    found, skip = _consistent([text for _, text in seen], separator)
+    found, skip = _consistent(seen, separator)
     if found is None:
         return Dialect(separator or sniff_separator(lines), comment)
     passed = []
     for _ in range(skip):
-        passed.append(next(numbered for numbered in lines if numbered[1].strip())[0])
+        passed += [number for number, line in _whole_record(lines) if line.strip()]
     return Dialect(found, comment, tuple(passed))
 
 
@@ -86,8 +86,8 @@ def _skip_comments(lines: Lines) -> str | None:
     return comment
 
 
-def _look(lines: Lines) -> list[tuple[int, str]]:
-    """The first lines that are there, handed back; blank ones are left out of what is told."""
+def _look(lines: Lines) -> list[str]:
+    """The first rows that are there, their lines handed back; a quote may hold several lines."""
     taken = []
     while len(taken) < LOOK and lines.ready():
         numbered = next(lines, None)
@@ -95,7 +95,10 @@ def _look(lines: Lines) -> list[tuple[int, str]]:
             break
         taken.append(numbered)
     lines.hand_back(taken)
-    return [(n, text) for n, text in taken if text.strip()]
+    ahead, rows = Lines(text for _, text in taken), []
+    while record := _whole_record(ahead):
+        rows.append(_joined(record))
+    return [row for row in rows if row]
 
 
 def _consistent(texts: list[str], separator: str | None) -> tuple[str | None, int]:

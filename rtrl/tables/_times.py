@@ -55,6 +55,8 @@ _MONTH = re.compile(
 )
 _TIME = re.compile(_CLOCK, re.ASCII)
 _YEAR = re.compile(r"(1[5-9]|20|21)\d\d", re.ASCII)
+_NUMBER = re.compile(r"\d+\.?\d*", re.ASCII)
+_MONTH_NUMBER = re.compile(r"(19|20)\d\d\.?(0[1-9]|1[0-2])", re.ASCII)
 _DAY = timedelta(days=1)
 _ZERO = datetime(1970, 1, 1)
 
@@ -164,9 +166,10 @@ def choose(fields: Sequence[str], least: float) -> tuple[str, float, str] | None
     Only dates that look like nothing else: numbers that may be times are for `choose_numeric`.
     """
     best: dict[str, float] = {}
+    worded = [f for f in fields if not _NUMBER.fullmatch(f)]
     for way in ("iso", "named", "month", "clock"):
         read = reader(way)
-        best[way] = sum(read(f) is not None for f in fields) / len(fields)
+        best[way] = sum(read(f) is not None for f in worded) / len(fields)
     day, month = ([reader(w)(f) for f in fields] for w in ("day-first", "month-first"))
     for way, times in (("day-first", day), ("month-first", month)):
         best[way] = sum(t is not None for t in times) / len(fields)
@@ -197,15 +200,18 @@ def _order(
 
 
 def choose_numeric(name: str, values: Sequence[float], fields: Sequence[str]) -> str | None:
-    """Whether a column of numbers holds times: seconds since 1970, dates as 20230415, years."""
+    """Whether a column of numbers holds times: since 1970, dates as 20230415, months, years."""
     words = set(re.split(r"[^a-z]+", name.lower()))
     said = bool(words & {"time", "timestamp", "date", "datetime", "ts", "epoch", "unix", "when",
-                         "unixtime", "day", "t"})  # fmt: skip
+                         "unixtime", "day", "t", "month"})  # fmt: skip
     rising = all(b >= a for a, b in pairwise(values))
     if not values or not (said or (rising and len(values) >= 20)):
         return "year" if words == {"year"} and rising and all(map(_year, fields)) else None
     if all(f.isdigit() and len(f) == 8 and reader("compact")(f) is not None for f in fields):
         return "compact"
+    sure = len(fields) >= 20 or bool(words & {"month", "date"})
+    if sure and all(map(_MONTH_NUMBER.fullmatch, fields)):
+        return "month"
     for way, per_second in EPOCHS.items():
         if all(3e8 <= v / per_second < 4.2e9 for v in values):  # 1979 to 2103
             return way

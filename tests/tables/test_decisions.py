@@ -293,6 +293,27 @@ def test_dates_that_could_be_both_are_read_as_time_goes_on():
     assert unclear.way == ("month-first",) and "taken as month first" in unclear.note
 
 
+def test_a_number_is_no_month_but_where_all_speaks_for_it():
+    months = [f"{y}{m:02d}" for y in (2021, 2022) for m in range(1, 13)]
+    dotted = [f"{month[:4]}.{month[4:]}" for month in months]
+    for name, fields, kind in (
+        ("p", ["1013.12"], "number"),
+        ("n", ["111111"], "number"),
+        ("time", ["202311"], "number"),
+        ("month", ["202311"], "time"),
+        ("month", ["202313"], "number"),
+        ("x", months, "time"),
+        ("x", dotted, "time"),
+        ("x", [*months, "209913"], "counter"),
+    ):
+        lines = [f"{name},v", *(f"{field},{i}.5" for i, field in enumerate(fields))]
+        table = tables.read(lines, 1)
+        got = table.columns[0]
+        assert got.kind == kind and (got.way == ("month",)) == (kind == "time"), (name, fields)
+        if len(fields) == len(months):
+            assert sum(1 for _ in table) == len(months) and table.elapsed == 30 * 86400
+
+
 def test_another_unit_is_no_number_and_a_text_with_some_numbers_is_a_text():
     lines = ["v,note", *(f"{t / 8} C,{t if t % 4 == 0 else f'x{t}'}" for t in range(60)), "5 F,x"]
     table = tables.read(lines, "v")

@@ -217,6 +217,16 @@ def test_an_open_quote_does_not_swallow_rows():
     assert [p.line for p in stream.problems] == [2]
 
 
+def test_lines_within_quotes_do_not_tell_the_separator():
+    rows = "".join(f'{i};{-i};"so, so\nlight, then dark\nno, not yet"\n' for i in (3, 1, 2))
+    xs, _, stream = read("a;b;note\n" + rows, "a", features=["a", "b"])
+    assert xs == [[3, -3], [1, -1], [2, -2]] and not stream.problems and not stream.notes
+    assert xs_of('a\tb\tnote\n\n1\t2\t"\t\n"\n', "a", features=["a", "b"]) == [[1, 2]]
+    xs, _, stream = read(f'"Bonn\nby hand"\n\na;b;note\n{2 * rows}', "a", features=["a", "b"])
+    assert xs == 2 * [[3, -3], [1, -1], [2, -2]] and not stream.problems
+    assert stream.notes == ["passed over what stands above the table (line 1, 2)"]
+
+
 def test_quoted_lines_are_counted():
     text = 'a,note\n1,"one\r\ntwo\n\nthree"\nx,1\n2,"\n"\n3\n4,5\n'
     xs, _, stream = read(text, "a", features=["a"])
