@@ -81,6 +81,14 @@ def test_a_value_that_is_missing_is_held_and_its_target_is_not():
     assert np.isnan(next(tables.read(["a,v", ",1", "2,2"], "v")).x[0])  # nothing known yet
 
 
+def test_a_counter_that_falls_began_again_and_its_step_is_not_known():
+    lines = ["v,n", *(f"{i}.5,{n}" for i, n in enumerate(["10", "12", "", "17", "3", "3", "8"]))]
+    table = tables.read(lines, "v", kinds={"n": "counter"}, hold=False)
+    np.testing.assert_array_equal([row.x[1] for row in table], [NAN, 2, NAN, 5, NAN, 0, 5])
+    held = [row.x[1] for row in tables.read(lines, "v", kinds={"n": "counter"})]
+    np.testing.assert_array_equal(held, [NAN, 2, 2, 5, 5, 0, 5])
+
+
 def test_the_calendar_goes_round_and_comes_where_rows_are_days_apart():
     table = tables.read(ODD["month first"].content.decode().splitlines(), "temp")
     assert table.features[1:] == [
