@@ -1,7 +1,7 @@
 """What the first lines tell of a text: comments, the separator, lines that stand before the table.
 
-A file is looked at for `LOOK` lines. On a live pipe nothing is waited for: its first line tells,
-or the first two where the first may be a header.
+A file is looked at for `LOOK` lines. On a live pipe nothing is waited for but what the user says:
+what is there tells, its first line or the first two where the first may be a header.
 """
 
 import itertools
@@ -53,8 +53,11 @@ def is_header(fields: list[str]) -> bool:
     return not all(map(is_value, fields))
 
 
-def find_dialect(lines: Lines, separator: str | None) -> Dialect:
-    """The separator, and where the table begins; leaves the lines as they were from there on."""
+def find_dialect(lines: Lines, separator: str | None, least: int) -> Dialect:
+    """The separator, and where the table begins; leaves the lines as they were from there on.
+
+    ``least`` lines are waited for, up to `LOOK`.
+    """
     comment = _skip_comments(lines)
     first = next(lines, None)
     if first is None:
@@ -62,7 +65,7 @@ def find_dialect(lines: Lines, separator: str | None) -> Dialect:
     if said := re.fullmatch(r"sep=(.)\s*", first[1], re.IGNORECASE):  # as spreadsheets write it
         return Dialect(separator or said[1], comment)
     lines.hand_back([first])
-    seen = _look(lines)
+    seen = _look(lines, least)
     if len(seen) < 3:
         return Dialect(separator or sniff_separator(lines), comment)
     found, skip = _consistent(seen, separator)
@@ -86,10 +89,10 @@ def _skip_comments(lines: Lines) -> str | None:
     return comment
 
 
-def _look(lines: Lines) -> list[str]:
+def _look(lines: Lines, least: int) -> list[str]:
     """The first rows that are there, their lines handed back; a quote may hold several lines."""
     taken = []
-    while len(taken) < LOOK and lines.ready():
+    while len(taken) < LOOK and (len(taken) < least or lines.ready()):
         numbered = next(lines, None)
         if numbered is None:
             break

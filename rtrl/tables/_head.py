@@ -38,16 +38,25 @@ class Head(NamedTuple):
     whole: bool = False
 
 
-def read_head(records: Any, header: bool | None) -> Head:
-    """Read the rows that are there, at least the first good one, and find the header."""
+def read_head(records: Any, header: bool | None, look: int | None) -> Head:
+    """Read the rows that are there, at least the first good one, and find the header.
+
+    Or wait for the first ``look`` good ones.
+    """
     rows: list[Record] = []
-    good, ended = 0, True
+    good, named, ended = 0, 0, True
     for record in records:
         rows.append(record)
         good += record.fields is not None
-        enough = good >= 2 or (good == 1 and (header is False or not _could_be_names(record)))
-        if len(rows) >= SAMPLE + 1 or (enough or len(rows) > HEAD) and not records.ready():
-            ended = len(rows) > HEAD or not records.live
+        if good == 1 and record.fields is not None:
+            named = header or (header is None and is_header(record.fields))
+        enough = good >= (look or 1) + named
+        if look is None:
+            stop = len(rows) > SAMPLE or (enough or len(rows) > HEAD) and not records.ready()
+        else:
+            stop = enough or len(rows) > look + HEAD
+        if stop:
+            ended = len(rows) > HEAD or (look is None and not records.live)
             break
     found = f"nothing but {len(rows)} unreadable rows" if rows else "nothing"
     require(good > 0, "source", "a header or a row of numbers", found)
@@ -92,10 +101,6 @@ def _names_below(rows: list[Record], at: int) -> int:
 def _ends_empty(rows: list[Record], count: int) -> bool:
     last = [r.fields[-1] for r in rows if r.fields is not None and len(r.fields) == count]
     return not any(last)
-
-
-def _could_be_names(record: Record) -> bool:
-    return record.fields is not None and is_header(record.fields)
 
 
 def _is_names(first: list[str], rest: list[Record]) -> bool:

@@ -3,16 +3,17 @@
 import importlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from rtrl.tables._head import SAMPLE
 from rtrl.tables._lines import Lines, Record
 from rtrl.validate import require
 
 
 class ObjectRecords:
-    """Records of dictionaries: the keys of the first one name the columns.
+    """Records of dictionaries: the keys of the first ones name the columns.
 
     A value becomes the text that its column would hold in a file, so that everything goes through
     the same decisions: numbers exactly as they are, true and false, times in ISO form, "" where a
@@ -21,19 +22,27 @@ class ObjectRecords:
 
     separator = ","
 
-    def __init__(self, source: Iterable[tuple[int, Any]], live: bool, names: list[str] | None):
+    def __init__(
+        self,
+        source: Iterable[tuple[int, Any]],
+        live: bool,
+        names: list[str] | None,
+        more: Callable[[], bool],
+        look: int | None,
+    ):
         self._source = iter(source)
         self.live = live
         self._read: list[tuple[int, Any]] = []
-        self.names = names or self._names()
+        self._more = more  # whether there may be another that is not long in coming
+        self.names = names or self._names(look)
 
-    def _names(self) -> list[str]:
+    def _names(self, look: int | None) -> list[str]:
         names: dict[str, None] = {}
         for numbered in self._source:
             self._read.append(numbered)
             if isinstance(numbered[1], Mapping):
                 names |= dict.fromkeys(map(str, numbered[1]))
-            if self.live or len(self._read) >= 1000:
+            if len(self._read) >= (look or SAMPLE) or (look is None and not self._more()):
                 break
         require(bool(names), "source", "rows with names", "none")
         self._read.reverse()
@@ -63,7 +72,7 @@ class ObjectRecords:
         self._order, self._known = names, frozenset(names)
 
     def ready(self) -> bool:
-        return bool(self._read) or not self.live
+        return bool(self._read) or self._more()
 
 
 class _Unreadable:
@@ -91,7 +100,9 @@ def as_text(value: Any) -> str:
     return "" if text in ("<NA>", "NaT") else text
 
 
-def json_lines(lines: Lines, live: bool, names: list[str] | None) -> ObjectRecords:
+def json_lines(
+    lines: Lines, live: bool, names: list[str] | None, look: int | None
+) -> ObjectRecords:
     """Records of a text that holds an object a line."""
 
     def objects() -> Iterator[tuple[int, Any]]:
@@ -106,7 +117,7 @@ def json_lines(lines: Lines, live: bool, names: list[str] | None) -> ObjectRecor
             except (ValueError, RecursionError) as error:
                 yield number, _Unreadable(text, f"no JSON ({error})")
 
-    return ObjectRecords(objects(), live, names)
+    return ObjectRecords(objects(), live, names, lines.ready, look)
 
 
 def frame_rows(frame: Any) -> Iterator[tuple[int, Any]] | None:

@@ -127,7 +127,8 @@ def test_a_rare_event_is_no_spike_and_a_new_value_is_other():
 
 
 def test_a_class_at_the_users_word_has_room_for_values_to_come():
-    table = tables.read(iter(["v,sky", "1,sun", "2,rain", "3,sun"]), "v", kinds={"sky": "class"})
+    lines = iter(["v,sky", "1,sun", "2,rain", "3,sun"])
+    table = tables.read(lines, "v", kinds={"sky": "class"}, look=1)
     assert table.features[1:3] == ["sky=sun", "sky=#2"]
     rows = [row.x.tolist() for row in table]
     assert [row[1:3] for row in rows] == [[1, 0], [0, 1], [1, 0]]
@@ -216,13 +217,71 @@ def test_rows_that_are_dictionaries():
             asked.append(i)
             yield {**row, "n": None if i == 2 else np.float32(i)}
 
-    table = tables.read(live(), "temp", features=["temp", "n"], hold=False)
+    table = tables.read(live(), "temp", features=["temp", "n"], hold=False, look=1)
     for i in range(4):
         x = next(table).x
         assert asked[-1] == i and x[0] == TEMPS[i]
         assert np.isnan(x[1]) if i == 2 else x[1] == i
     odd = tables.read([{"a": 1.0}, {"b": 2}, "x", {"a": 3}, {}], "a", hold=False)
     assert [row.x[0] for row in odd][:1] == [1.0] and odd.skipped == 1
+
+
+def test_an_iterator_is_decided_as_a_list_is_and_read_no_further_than_said():
+    def items(rows, asked):
+        for row in rows:
+            asked.append(row)
+            yield row
+
+    lines = [f"{row['when']},{row['temp']},{row['ok']},{row['sky']}" for row in DICTS]
+    lines.insert(0, "when,temp,ok,sky")
+    objects = [json.dumps({**row, "when": str(row["when"])}) for row in DICTS]
+    for rows, header in ((DICTS, 0), (lines, 1), (objects, 0)):
+        whole = tables.read(rows, "temp")
+        asked: list = []
+        table = tables.read(items(rows, asked), "temp")
+        assert table.columns == whole.columns and table.columns[3].kind == "class"
+        assert len(asked) == len(rows) and not table.notes
+        for got, right in zip(table, whole, strict=True):
+            np.testing.assert_array_equal(got.x, right.x)
+        for look in (1, 3, 25):
+            asked = []
+            table = tables.read(items(rows, asked), "temp", look=look)
+            assert len(asked) == look + header and not table.notes
+            assert table.columns[3].kind == ("text" if look < 20 else "class")
+            assert sum(1 for _ in table) == ROWS
+    for look in (3, 25):  # of what is there, too, so many decide
+        kind = "text" if look < 20 else "class"
+        assert tables.read(lines, "temp", look=look).columns[3].kind == kind
+        assert tables.read(DICTS, "temp", look=look).columns[3].kind == kind
+    lines.insert(1, '"a"quote')
+    asked = []
+    table = tables.read(items(lines, asked), "temp", header=True, look=2, separator=",")
+    assert len(asked) == 4  # rows that cannot be used do not decide
+    with pytest.raises(ValueError, match="look: expected .*at least 1"):
+        tables.read(DICTS, "temp", look=0)
+
+
+def test_a_live_iterator_is_an_item_late_at_most():
+    """Its second item does not come before the first is asked for again, but once."""
+    clock = [0.0]
+
+    def live(asked):
+        for i, row in enumerate(DICTS):
+            clock[0] += 3600.0 if i else 1e9  # the first item was waited for, too
+            asked.append(i)
+            yield row
+
+    for look, late in ((None, 1), (1, 0)):
+        asked: list = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("time.monotonic", lambda: clock[0])
+            table = tables.read(live(asked), "temp", look=look)
+            assert asked == list(range(1 + late))
+            assert next(table).x[0] == TEMPS[0] and next(table).x[0] == TEMPS[1]
+            assert asked == [0, 1]
+            assert next(table).x[0] == TEMPS[2] and asked == [0, 1, 2]
+        said = ["what the columns are was decided from the first 2 rows; `look` waits for more"]
+        assert table.notes == said * late
 
 
 def test_frames_and_parquet(tmp_path):
@@ -253,6 +312,33 @@ def test_a_pipe_gives_what_is_there_and_waits_for_nothing():
         os.close(into)
         guard.cancel()
         assert list(table) == []
+
+
+def test_a_pipe_is_decided_from_what_it_holds_or_from_as_many_rows_as_said():
+    rows = [f"{v},{s}\n".encode() for v, s in zip(TEMPS, SKY, strict=True)]
+    for look, there, kind in ((None, 1, "text"), (None, 30, "class"), (25, 1, "class")):
+        out, into = os.pipe()
+
+        def write(there=there, into=into):
+            os.write(into, b"temp,sky\n" + b"".join(rows[:there]))
+            begun.wait()
+            with open(into, "wb", 0) as pipe:
+                for row in rows[there:]:
+                    pipe.write(row)
+
+        begun = threading.Event()
+        writer = threading.Thread(target=write)
+        writer.start()
+        with open(out, "rb") as file:
+            if look is not None:
+                threading.Timer(0.01, begun.set).start()
+            table = tables.read(file, "temp", look=look)
+            begun.set()
+            assert table.columns[1].kind == kind
+            few = ["what the columns are was decided from the first row; `look` waits for more"]
+            assert table.notes == few * (look is None and there == 1)
+            assert [row.x[0] for row in table] == TEMPS
+        writer.join()
 
 
 def test_a_damaged_archive_gives_what_it_holds_and_says_so():

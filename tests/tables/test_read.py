@@ -277,6 +277,7 @@ def test_only_so_many_problems_are_kept():
         (f"{i},x" if i else "a,b" for i in range(10_100)),
         "a",
         kinds={"b": "number"},
+        look=1,
         on_problem=seen.append,
     )
     assert list(stream) == []
@@ -311,7 +312,7 @@ def test_no_row_waits_for_the_next_one():
             asked.append(i)
             yield f"{i},{i}\n"
 
-    stream = tables.read(lines(), 1)
+    stream = tables.read(lines(), 1, look=1)
     for i in range(5):
         assert next(stream)[0].tolist() == [i, i]
         assert asked[-1] == i
