@@ -30,6 +30,11 @@ OTHER = {
     b"\xff\xd8\xff": "a picture",
     b"GIF8": "a picture",
     b"ARROW1": "an Arrow file: write the table as Parquet or CSV",
+    b"<!DOCTYPE": "a web page, no file of data",
+    b"<!doctype": "a web page, no file of data",
+    b"<html": "a web page, no file of data",
+    b"<?xml": "an XML document: write the table as CSV",
+    b"version https://git-lfs": "the place of a file that Git LFS has not fetched (git lfs pull)",
     b"ORC": "an ORC file: write the table as Parquet or CSV",
 }
 

@@ -16,7 +16,7 @@ SEPARATORS = ("\t", ";", "|", ",", " ")  # in the order in which they are tried
 LOOK = 60
 MISSING = frozenset(
     "- -- ? . * na n/a n.a. #n/a <na> nan nat null none nil missing \\n #n/a! #div/0! #value! "
-    "#ref! #num! #null! (null) (na) [null] unavailable".split()
+    "#ref! #num! #null! #name? (null) (na) [null] <null> --- n.d. unavailable".split()
 ) | {""}  # fmt: skip
 
 
@@ -116,8 +116,8 @@ def _consistent(texts: list[str], separator: str | None) -> tuple[str | None, in
         counts = [_count(text, candidate) for text in texts]
         common, _ = Counter(counts[len(counts) // 2 :]).most_common(1)[0]
         start = next((i for i, n in enumerate(counts) if n == common), 0)
-        if start == 1 and counts[0] == common - 1 and _all_end(texts[1:], candidate):
-            start = 0  # the header alone does not end with a separator
+        if start == 1 and counts[0] == common - 1 and _one_more(texts, candidate):
+            start = 0  # the names are one fewer than the fields
         rows = len(counts) - start
         alike = sum(n == common for n in counts[start:]) / rows
         least = 0.6 if start == 0 and rows < 20 else 0.9
@@ -135,8 +135,20 @@ def _consistent(texts: list[str], separator: str | None) -> tuple[str | None, in
     return best[:2] if best[0] != " " else (None, 0)
 
 
-def _all_end(texts: list[str], separator: str) -> bool:
-    return sum(t.rstrip(" \r\n").endswith(separator) for t in texts) >= 0.9 * len(texts)
+def _one_more(texts: list[str], separator: str) -> bool:
+    """Whether every row but the first ends with a separator, or begins with a name of its own."""
+    first, rows = texts[0], texts[1:]
+    end = sum(t.rstrip(" \r\n").endswith(separator) for t in rows)
+    own = sum(names_row(t, separator) for t in rows)
+    names = split([first], separator)[0] or []
+    named = own >= 0.9 * len(rows) and len(names) > 1 and is_header(names)
+    return named or end >= 0.9 * len(rows)
+
+
+def names_row(text: str, separator: str) -> bool:
+    """Whether the first field of a row is its name: in quotes, or no value."""
+    text = text.lstrip(" ")
+    return text.startswith('"') or not is_value(text.split(separator, 1)[0].strip())
 
 
 def sniff_separator(lines: Lines) -> str:
@@ -190,7 +202,7 @@ def _joined(numbered: list[tuple[int, str]]) -> str:
 
 
 def _outside_quotes(text: str) -> str:
-    text = text.strip(" \r\n")
+    text = text.strip(" \r\n").replace('\\"', "")
     return text if '"' not in text else re.sub(r'"[^"]*"', "q", text)
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from rtrl.tables._decide import Sample
-from rtrl.tables._dialect import MISSING, is_header, is_missing, is_value
+from rtrl.tables._dialect import MISSING, is_header, is_missing, is_value, names_row
 from rtrl.tables._lines import Record
 from rtrl.validate import require
 
@@ -76,8 +76,11 @@ def read_head(records: Any, header: bool | None, look: int | None) -> Head:
     counts = Counter(len(r.fields) for r in rows if r.fields is not None)
     count = len(names) if names is not None else len(first) if counts[len(first)] > 1 else 0
     common = counts.most_common(1)[0][0] if counts else len(first)
-    if names is not None and common == count + 1 and _ends_empty(rows, common):
-        names, count = [*names, ""], common  # every line but the header ends with a separator
+    if names is not None and common == count + 1:
+        if _ends_empty(rows, common):  # every line but the header ends with a separator
+            names, count = [*names, ""], common
+        elif all(names_row(r.text, records.separator) for r in rows if _long(r, common)):
+            names, count = ["", *names], common  # the names of rows have none, as R writes them
     return Head(names, rows, count or common, names is not None, begins, above, ended)
 
 
@@ -87,7 +90,9 @@ def _unquoted(name: str) -> str:
 
 
 def _names_below(rows: list[Record], at: int) -> int:
-    """Where the names are, if lines of text and a blank one stand above them; else ``at``."""
+    """Where the names are, if names of groups or text and a blank are above them; else ``at``."""
+    if len(rows) > at + 2 and _merged(*(r.fields or [] for r in rows[at : at + 3])):
+        return at + 1
     for i in range(at, min(at + 10, len(rows) - 1)):
         here, below = rows[i], rows[i + 1]
         if here.fields is None or below.fields is None or sum(map(is_value, here.fields)) > 1:
@@ -98,9 +103,19 @@ def _names_below(rows: list[Record], at: int) -> int:
     return at
 
 
+def _merged(groups: list[str], names: list[str], values: list[str]) -> bool:
+    """Whether the first row holds names of groups of columns, and the second those of columns."""
+    gaps = "" in groups[1:] and len(groups) == len(names) == len(values)
+    text = not any(is_value(field) for field in names if field) and all(names)
+    return gaps and text and is_header(groups) and any(map(is_value, values))
+
+
 def _ends_empty(rows: list[Record], count: int) -> bool:
-    last = [r.fields[-1] for r in rows if r.fields is not None and len(r.fields) == count]
-    return not any(last)
+    return not any((r.fields or [""])[-1] for r in rows if _long(r, count))
+
+
+def _long(record: Record, count: int) -> bool:
+    return record.fields is not None and len(record.fields) == count
 
 
 def _is_names(first: list[str], rest: list[Record]) -> bool:

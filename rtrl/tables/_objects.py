@@ -1,15 +1,19 @@
 """Rows that come as objects: dictionaries, data frames, Parquet, JSON lines."""
 
 import importlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from typing import Any
 
 from rtrl.tables._head import SAMPLE
 from rtrl.tables._lines import Lines, Record
 from rtrl.validate import require
+
+OBJECT_LINES = 200  # an object of JSON does not span more lines
 
 
 class ObjectRecords:
@@ -110,6 +114,8 @@ def json_lines(
             text = line.strip().rstrip(",")
             if text in ("", "[", "]"):
                 continue
+            if text.endswith(("{", "[")):  # written over several lines
+                text = _object(lines, text)
             try:
                 found = json.loads(text)
                 for row in found if isinstance(found, list) else [found]:
@@ -118,6 +124,20 @@ def json_lines(
                 yield number, _Unreadable(text, f"no JSON ({error})")
 
     return ObjectRecords(objects(), live, names, lines.ready, look)
+
+
+def _object(lines: Lines, text: str) -> str:
+    """The lines of one object, joined; its first line alone if it does not end."""
+    taken: list[tuple[int, str]] = []
+    for numbered in itertools.islice(lines, OBJECT_LINES):
+        taken.append(numbered)
+        if numbered[1].strip().startswith(("}", "]")):
+            whole = (text + "".join(line for _, line in taken)).rstrip().rstrip(",")
+            with suppress(ValueError, RecursionError):
+                json.loads(whole)
+                return whole
+    lines.hand_back(taken)
+    return text
 
 
 def frame_rows(frame: Any) -> Iterator[tuple[int, Any]] | None:

@@ -129,7 +129,11 @@ def read(
                 target, horizon, features, drop, kinds or {}, time, calendar, elapsed, decimal,
                 gaps_of(missing),
             )  # fmt: skip
-            plan, pending = make_plan(head, asked, opened.records.separator), head.rows
+            try:
+                plan, pending = make_plan(head, asked, opened.records.separator), head.rows
+            except ValueError as error:  # were the names among what was passed over?
+                notes = (f"({note})" for note in opened.notes)
+                raise ValueError(" ".join([str(error), *notes])) from None
             if head.above:
                 opened.notes.append(f"the names are in line {head.above}")
             if look is None and len(head.rows) < ENOUGH and not head.whole:
@@ -147,7 +151,8 @@ def read(
 
 
 def _require_rows(plan: Plan, head: Head) -> None:
-    """Refuse a file whose first rows are all of no use; there may be none yet."""
+    """Refuse a file whose first rows are all of no use; on a pipe there may be none yet."""
+    require(bool(head.rows) or not head.whole, "source", "rows below the names", "none")
     encode = Encoder(plan)
     found = [encode(record) for record in head.rows]
     if head.whole and found and all(isinstance(row, Problem) for row in found):

@@ -62,12 +62,15 @@ def test_times_that_do_not_go_on_are_said_and_used():
     lines = hours(set())
     lines[30], lines[31] = lines[31], lines[30]
     lines[50] = lines[49]
-    lines[60] = "soon,59.5"
+    lines[60] = "2024-99-99,59.5"
+    lines += ["Mean,39.5"]
     table = tables.read(lines, "v", gaps="hold")
     assert sum(1 for _ in table) == 80
-    said = [(p.line, p.reason.split(":")[0]) for p in table.problems]
+    said = [(p.line, p.reason.split(":")[0]) for p in table.problems if p.kept]
     assert said == [(32, "an earlier time than the row before"),
                     (51, "the same time as the row before"), (61, "no time")]  # fmt: skip
+    (left_out,) = (p for p in table.problems if not p.kept)  # no row, and no value to learn
+    assert left_out.line == 82 and "got 'Mean'" in left_out.reason
     again = tables.read(hours(set()) + hours(set())[1:], "v", gaps="hold")
     assert sum(1 for _ in again) == 160 and again.remarked == 1  # gone back once
 
@@ -191,6 +194,11 @@ def test_decisions_and_memory_are_json_and_go_on():
         for got, right in zip(before + after, expected, strict=True):
             np.testing.assert_array_equal(got.x, right.x)
             np.testing.assert_array_equal(got.y, right.y)
+    for rows in (DICTS, ["# temp, ok", *(f"{v},{i}" for i, v in enumerate(TEMPS))]):
+        table = tables.read(rows, "temp")
+        again = tables.read(rows, "temp", decided=json.loads(json.dumps(table.decisions())))
+        assert [row.x.tolist() for row in again] == [row.x.tolist() for row in table]
+        assert table.rows == ROWS
     again = tables.read(lines, "v", decided=json.loads(json.dumps(first.decisions())), **options)
     for got, right in zip(again, expected, strict=True):
         np.testing.assert_array_equal(got.x, right.x)
@@ -317,16 +325,15 @@ def test_a_pipe_gives_what_is_there_and_waits_for_nothing():
 def test_a_pipe_is_decided_from_what_it_holds_or_from_as_many_rows_as_said():
     rows = [f"{v},{s}\n".encode() for v, s in zip(TEMPS, SKY, strict=True)]
     for look, there, kind in ((None, 1, "text"), (None, 30, "class"), (25, 1, "class")):
-        out, into = os.pipe()
+        (out, into), begun = os.pipe(), threading.Event()
 
-        def write(there=there, into=into):
+        def write(there=there, into=into, begun=begun):
             os.write(into, b"temp,sky\n" + b"".join(rows[:there]))
             begun.wait()
             with open(into, "wb", 0) as pipe:
                 for row in rows[there:]:
                     pipe.write(row)
 
-        begun = threading.Event()
         writer = threading.Thread(target=write)
         writer.start()
         with open(out, "rb") as file:
@@ -350,7 +357,8 @@ def test_a_damaged_archive_gives_what_it_holds_and_says_so():
     rows = list(table)
     assert 0 < len(rows) <= ROWS and "ends too early" in table.problems[-1].reason
     assert table.problems[-1].line <= lines + 1
-    for content, said in ((b"PK\x03\x04...", "a zip archive"), (b"\x89PNG..", "a picture")):
+    for content, said in ((b"PK\x03\x04...", "a zip archive"), (b"\x89PNG..", "a picture"),
+                          (b"<!DOCTYPE html>\n<p>", "a web page"), (b"a,b\n", "none")):  # fmt: skip
         with pytest.raises(ValueError, match=f"source: .*{said}"):
             tables.read(io.BytesIO(content), 0)
 
@@ -385,6 +393,57 @@ def test_dates_that_could_be_both_are_read_as_time_goes_on():
             assert tables.read(lines, "v").columns[0].way == (way,)
     unclear = tables.read(["d,v", "01/02/2024,1"], "v").columns[0]
     assert unclear.way == ("month-first",) and "taken as month first" in unclear.note
+
+
+def test_columns_without_a_name_are_left_out_unless_asked_for():
+    lines = ["a,,b,", *(f"{t * 5 % 11},{t % 5},{t % 7},{t % 3}" for t in range(30))]
+    table = tables.read(lines, "a")
+    assert table.features == ["a", "b"] and table.columns[3].kind == "number"
+    assert [c.note for c in table.columns] == ["", "it has no name", "", "it has no name"]
+    assert tables.read(lines, "a", features=[1, 3]).features == ["column 1", "column 3"]
+    assert tables.read(lines, 3).features == ["a", "b", "column 3"]
+    assert tables.read(lines[1:], "column 0").in_size == 4  # where none has a name, all count
+    assert tables.read(["1,2,", "3,4,"], 0).columns[2].name == "column 2"
+    ends = tables.read(["a,b,", "1,2,", "3,4,"], -1)
+    assert ends.targets == ["b"] and ends.columns[2].note == "a separator ends every line"
+
+
+def test_row_numbers_and_constants_can_be_asked_for():
+    lines = ["n,k,v", *(f"{t},7,{t * t % 11}" for t in range(1, 31))]
+    assert tables.read(lines, "v").features == ["v"]
+    table = tables.read(lines, "v", features=["n", "k"])
+    assert [c.kind for c in table.columns[:2]] == ["number", "number"]
+    assert [next(table).x.tolist() for _ in range(3)] == [[1, 7], [2, 7], [3, 7]]
+
+
+def test_the_pace_is_that_of_the_rows_that_go_forward():
+    table = tables.read([row for row in hours(set()) for _ in range(1 + row.endswith("5"))], "v")
+    assert table.columns[0].note == "every 1 hour"
+    for rows, calendar in ((20, False), (21, True)):
+        days = [f"2024-05-{d + 1:02d},{d}.5" for d in range(rows)]
+        table = tables.read(["day,v", *days], "v")
+        assert table.columns[0].note == "every 1 day" and (table.in_size > 1) == calendar
+    with pytest.raises(ValueError, match="elapsed: expected a column of times"):
+        tables.read(["a,b", "1,2"], "a", elapsed=True)
+
+
+def test_days_and_months_as_others_write_them():
+    for field in ("5. März 2023", "5 août 2023", "5-ene-2023"):
+        assert tables.read(["d,v", f"{field},1"], "v").columns[0].way == ("named",)
+    table = tables.read(["time,v", "45031.25,1", "45031.5,1"], "v", calendar=True, horizon=1)
+    assert table.columns[0].way == ("excel",)
+    np.testing.assert_allclose(next(table).x[1:3], [1, 0], atol=1e-9)  # at six in the morning
+    np.testing.assert_allclose(next(table).x[3:5], table_waves("2023-04-15"), atol=1e-9)
+    assert table.elapsed == 6 * 3600
+    for name, field in (("date", "24999"), ("date", "75000"), ("n", "45031")):
+        table = tables.read([f"{name},v", f"{field},1"], "v")
+        assert table.columns[0].kind == "number"
+
+
+def table_waves(day: str) -> np.ndarray:
+    """Of the weekday at noon, from ISO dates."""
+    table = tables.read(["time,v", f"{day} 12:00,1"], "v", calendar=True)
+    return next(table).x[3:5]
 
 
 def test_a_number_is_no_month_but_where_all_speaks_for_it():
