@@ -56,7 +56,6 @@ class ByteLines:
         self.live = live
         self._text = ""
         self._lines: deque[str] = deque()
-        self._ended = False
         self.fault = ""
         head = self._first_bytes()
         self._unpack: Unpacker | None = unpacker_of(head)
@@ -69,15 +68,12 @@ class ByteLines:
         return self._decoder.encoding
 
     def _first_bytes(self) -> bytes:
-        head = self._read()
-        if self.live:
-            until = time.monotonic() + GRACE
-            while len(head) < CHUNK and (left := until - time.monotonic()) > 0 and head:
-                if not _readable(self._file, left):
-                    break
-                if not (more := self._read()):
-                    break
-                head += more
+        """What is there within a moment of the first bytes; of a file all that is wanted."""
+        head, until = self._read(), time.monotonic() + GRACE
+        while not self._ended and len(head) < CHUNK and (left := until - time.monotonic()) > 0:
+            if not _readable(self._file, left):
+                break
+            head += self._read()
         return head
 
     def _read(self) -> bytes:

@@ -1,5 +1,6 @@
 """What a table decides and says, the clock of its rows, rows that are objects, and live sources."""
 
+import io
 import json
 import os
 import threading
@@ -279,6 +280,11 @@ def test_a_live_iterator_is_an_item_late_at_most():
             asked.append(i)
             yield row
 
+    with pytest.MonkeyPatch.context() as patch:  # what is there is not a matter of time
+        patch.setattr("time.monotonic", lambda: clock.append(clock.pop() + 3600.0) or clock[0])
+        lines = ["temp,sky", *(f"{v},{s}" for v, s in zip(TEMPS, SKY, strict=True))]
+        for rows in (DICTS, tuple(lines), io.StringIO("\n".join(lines))):
+            assert tables.read(rows, "temp").columns[-1].kind == "class"
     for look, late in ((None, 1), (1, 0)):
         asked: list = []
         with pytest.MonkeyPatch.context() as patch:
@@ -348,10 +354,37 @@ def test_a_pipe_is_decided_from_what_it_holds_or_from_as_many_rows_as_said():
         writer.join()
 
 
-def test_a_damaged_archive_gives_what_it_holds_and_says_so():
-    import io
+def test_what_comes_soon_after_the_first_bytes_decides_too(monkeypatch):
+    monkeypatch.setattr("rtrl.tables._source.GRACE", 60.0)
+    rows = "".join(f"{v},{s}\n" for v, s in zip(TEMPS, SKY, strict=True))
+    out, into = os.pipe()
+    os.write(into, b"temp,sky\n20.5,sun\n")
 
+    def later():
+        with open(into, "wb") as pipe:
+            pipe.write(rows.encode())
+
+    threading.Timer(0.05, later).start()
+    with open(out, "rb") as file:
+        table = tables.read(file, "temp")
+        assert table.columns[1].kind == "class" and not table.notes
+        assert [row.x[0] for row in table] == [20.5, *TEMPS]
+
+
+def test_an_open_file_of_text_is_there_and_no_more_of_it_is_read_than_needed(tmp_path):
+    path = tmp_path / "long.csv"
+    path.write_text("temp,sky\n" + "".join(f"{t / 8},{SKY[t % 9]}\n" for t in range(40_000)))
+    with open(path, newline="") as file:
+        assert tables.read(file, "temp").columns[1].kind == "class"
+    with open(path, "rb", buffering=0) as file:
+        table = tables.read(file, "temp")
+        assert table.columns[1].kind == "class" and file.tell() <= 2**17 < path.stat().st_size
+        assert sum(1 for _ in table) == 40_000
+
+
+def test_a_damaged_archive_gives_what_it_holds_and_says_so():
     whole = ODD["gzip"].content
+    assert tables.read(io.BytesIO(whole), "temp").notes == ["unpacked from gzip"]
     lines = 1 + ROWS
     table = tables.read(io.BytesIO(whole[:-12]), "temp")
     rows = list(table)
