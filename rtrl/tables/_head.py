@@ -77,9 +77,9 @@ def read_head(records: Any, header: bool | None, look: int | None) -> Head:
     count = len(names) if names is not None else len(first) if counts[len(first)] > 1 else 0
     common = counts.most_common(1)[0][0] if counts else len(first)
     if names is not None and common == count + 1:
-        if _ends_empty(rows, common):  # every line but the header ends with a separator
+        if ends_empty(rows, common):  # every line but the header ends with a separator
             names, count = [*names, ""], common
-        elif all(names_row(r.text, records.separator) for r in rows if _long(r, common)):
+        elif all(names_row(r.text, records.separator) for r in rows if fitting([r], common)):
             names, count = ["", *names], common  # the names of rows have none, as R writes them
     return Head(names, rows, count or common, names is not None, begins, above, ended)
 
@@ -110,12 +110,14 @@ def _merged(groups: list[str], names: list[str], values: list[str]) -> bool:
     return gaps and text and is_header(groups) and any(map(is_value, values))
 
 
-def _ends_empty(rows: list[Record], count: int) -> bool:
-    return not any((r.fields or [""])[-1] for r in rows if _long(r, count))
+def ends_empty(rows: list[Record], count: int) -> bool:
+    """Whether a separator ends every row."""
+    return not any(fields[-1] for fields in fitting(rows, count))
 
 
-def _long(record: Record, count: int) -> bool:
-    return record.fields is not None and len(record.fields) == count
+def fitting(rows: list[Record], count: int) -> list[list[str]]:
+    """The fields of the rows that have as many as there are columns."""
+    return [r.fields for r in rows if r.fields is not None and len(r.fields) == count]
 
 
 def _is_names(first: list[str], rest: list[Record]) -> bool:
@@ -152,10 +154,8 @@ def samples_of(rows: list[Record], count: int, gaps: frozenset[str]) -> list[Sam
     """The fields of every column in rows of the right length, missing ones apart."""
     fields: list[list[str]] = [[] for _ in range(count)]
     missing = [Counter() for _ in range(count)]
-    for record in rows:
-        if record.fields is None or len(record.fields) != count:
-            continue
-        for i, field in enumerate(record.fields):
+    for row in fitting(rows, count):
+        for i, field in enumerate(row):
             if field.lower() in gaps:
                 missing[i][field] += 1
             else:

@@ -57,6 +57,7 @@ def test_a_long_gap_is_filled_in_part_and_an_uneven_pace_has_none():
     uneven = ["time,v", *(f"{t:.0f},{i}.5" for i, t in enumerate(times))]
     table = tables.read(uneven, "v")
     assert sum(1 for _ in table) == 200 and table.inserted == 0
+    assert table.columns[0].note == "at no regular pace"
 
 
 def test_times_that_do_not_go_on_are_said_and_used():
@@ -425,7 +426,9 @@ def test_dates_that_could_be_both_are_read_as_time_goes_on():
             lines = ["d,v", *(f"{form.format(*day)},{i}.5" for i, day in enumerate(part))]
             assert tables.read(lines, "v").columns[0].way == (way,)
     unclear = tables.read(["d,v", "01/02/2024,1"], "v").columns[0]
-    assert unclear.way == ("month-first",) and "taken as month first" in unclear.note
+    assert unclear.way == ("month-first",) and unclear.note == "01/02/2024: taken as month first"
+    unclear = tables.read(["d,v", "01/02/2024,1", "01/03/2024,2"], "v").columns[0]
+    assert unclear.note == "01/02/2024: taken as month first; every 1 day"
 
 
 def test_columns_without_a_name_are_left_out_unless_asked_for():
@@ -437,7 +440,7 @@ def test_columns_without_a_name_are_left_out_unless_asked_for():
     assert tables.read(lines, 3).features == ["a", "b", "column 3"]
     assert tables.read(lines[1:], "column 0").in_size == 4  # where none has a name, all count
     assert tables.read(["1,2,", "3,4,"], 0).columns[2].name == "column 2"
-    ends = tables.read(["a,b,", "1,2,", "3,4,"], -1)
+    ends = tables.read(["a,b,", "1,2,", "1,2,3,9", '"1"x,2,3', "3,4,"], -1)
     assert ends.targets == ["b"] and ends.columns[2].note == "a separator ends every line"
 
 
@@ -452,6 +455,12 @@ def test_row_numbers_and_constants_can_be_asked_for():
 def test_the_pace_is_that_of_the_rows_that_go_forward():
     table = tables.read([row for row in hours(set()) for _ in range(1 + row.endswith("5"))], "v")
     assert table.columns[0].note == "every 1 hour"
+    late = ["v,time", *(",".join(reversed(row.split(","))) for row in hours(set())[1:])]
+    late[3:5] = ["3.5", '"4"x,5']  # rows that are left out do not tell it
+    table = tables.read(late, "v")
+    assert table.columns[1].note == "every 1 hour" and sum(1 for _ in table) == 78
+    plain = tables.read(["time,v", *(f"{t / 8},{t % 5}" for t in range(9))], "v").columns[0]
+    assert plain.role == "time" and plain.note == ""  # in what unit is not known
     for rows, calendar in ((20, False), (21, True)):
         days = [f"2024-05-{d + 1:02d},{d}.5" for d in range(rows)]
         table = tables.read(["day,v", *days], "v")
