@@ -382,6 +382,17 @@ def test_an_open_file_of_text_is_there_and_no_more_of_it_is_read_than_needed(tmp
         assert table.columns[1].kind == "class" and file.tell() <= 2**17 < path.stat().st_size
         assert sum(1 for _ in table) == 40_000
 
+    class Counted(io.FileIO):
+        reads = 0
+
+        def read(self, *size):
+            self.reads += 1
+            return super().read(*size)
+
+    path.write_text("temp\n1.5\n2.5\n")
+    with Counted(path) as file:  # the end is seen once, and not asked for again
+        assert [row.x[0] for row in tables.read(file, "temp")] == [1.5, 2.5] and file.reads == 2
+
 
 def test_a_damaged_archive_gives_what_it_holds_and_says_so():
     whole = ODD["gzip"].content
