@@ -1,5 +1,6 @@
 """What a table decides and says, the clock of its rows, rows that are objects, and live sources."""
 
+import gzip
 import io
 import json
 import os
@@ -267,6 +268,9 @@ def test_an_iterator_is_decided_as_a_list_is_and_read_no_further_than_said():
     asked = []
     table = tables.read(items(lines, asked), "temp", header=True, look=2, separator=",")
     assert len(asked) == 4  # rows that cannot be used do not decide
+    asked = []
+    tables.read(items(["1,2", "3,x", "4,5", "6,7"], asked), 0, look=2, separator=",")
+    assert len(asked) == 2  # there are no names to come before them
     with pytest.raises(ValueError, match="look: expected .*at least 1"):
         tables.read(DICTS, "temp", look=0)
 
@@ -392,6 +396,14 @@ def test_an_open_file_of_text_is_there_and_no_more_of_it_is_read_than_needed(tmp
     path.write_text("temp\n1.5\n2.5\n")
     with Counted(path) as file:  # the end is seen once, and not asked for again
         assert [row.x[0] for row in tables.read(file, "temp")] == [1.5, 2.5] and file.reads == 2
+
+    class Drops(io.FileIO):
+        def read(self, *size):
+            return super().read(1)
+
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with Drops(path) as file:  # its first byte alone does not tell an archive
+        assert [row.x[0] for row in tables.read(file, "temp")] == [1.5, 2.5]
 
 
 def test_a_damaged_archive_gives_what_it_holds_and_says_so():
