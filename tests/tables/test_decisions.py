@@ -359,6 +359,21 @@ def test_a_pipe_is_decided_from_what_it_holds_or_from_as_many_rows_as_said():
         writer.join()
 
 
+def test_names_alone_decide_nothing(monkeypatch):
+    monkeypatch.setattr("rtrl.tables._source.GRACE", 0.0)
+    out, into = os.pipe()
+    os.write(into, b"temp,sky\n")
+
+    def later():
+        with open(into, "wb") as pipe:
+            pipe.write(b"1.5,sun\n")
+
+    threading.Timer(0.05, later).start()
+    with open(out, "rb") as file:
+        table = tables.read(file, "temp")
+        assert table.columns[1].kind == "text" and [row.x[0] for row in table] == [1.5]
+
+
 def test_what_comes_soon_after_the_first_bytes_decides_too(monkeypatch):
     monkeypatch.setattr("rtrl.tables._source.GRACE", 60.0)
     rows = "".join(f"{v},{s}\n" for v, s in zip(TEMPS, SKY, strict=True))
@@ -414,6 +429,10 @@ def test_a_damaged_archive_gives_what_it_holds_and_says_so():
     rows = list(table)
     assert 0 < len(rows) <= ROWS and "ends too early" in table.problems[-1].reason
     assert table.problems[-1].line <= lines + 1
+    table = tables.read(io.BytesIO(whole[:150] + b"\xff" * 40 + whole[190:]), "temp")
+    assert 0 < sum(1 for _ in table) <= ROWS and "damaged" in table.problems[-1].reason
+    unended = gzip.compress(b"temp\n1.5\n2.5")
+    assert [row.x[0] for row in tables.read(io.BytesIO(unended), "temp")] == [1.5, 2.5]
     for content, said in ((b"PK\x03\x04...", "a zip archive"), (b"\x89PNG..", "a picture"),
                           (b"<!DOCTYPE html>\n<p>", "a web page"), (b"a,b\n", "none")):  # fmt: skip
         with pytest.raises(ValueError, match=f"source: .*{said}"):
