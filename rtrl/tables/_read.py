@@ -146,6 +146,7 @@ def read(
             _require_rows(plan, head)
     except BaseException:
         opened.text.close()
+        require(not opened.text.fault, "source", "a file that can be read", opened.text.fault)
         raise
     return Table(plan, horizon, opened, pending, gaps, hold, on_problem)
 

@@ -431,6 +431,8 @@ def test_a_damaged_archive_gives_what_it_holds_and_says_so():
     assert table.problems[-1].line <= lines + 1
     table = tables.read(io.BytesIO(whole[:150] + b"\xff" * 40 + whole[190:]), "temp")
     assert 0 < sum(1 for _ in table) <= ROWS and "damaged" in table.problems[-1].reason
+    with pytest.raises(ValueError, match="source: .*the gzip archive is damaged"):
+        tables.read(io.BytesIO(whole[:30] + b"\xff" * 40 + whole[70:]), "temp")
     unended = gzip.compress(b"temp\n1.5\n2.5")
     assert [row.x[0] for row in tables.read(io.BytesIO(unended), "temp")] == [1.5, 2.5]
     for content, said in ((b"PK\x03\x04...", "a zip archive"), (b"\x89PNG..", "a picture"),
