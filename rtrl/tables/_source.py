@@ -93,15 +93,13 @@ class ByteLines:
             *lines, self._text = text.split("\n")
             self._lines.extend([line + "\n" for line in lines])
         else:
-            end = len(text) if final or not text.endswith("\r") else len(text) - 1
-            whole = _LINE.findall(text, 0, end)
+            whole = _LINE.findall(text, 0, len(text) - text.endswith("\r"))  # \n may follow
             self._lines.extend(whole)
             self._text = text[sum(map(len, whole)) :]
         if final:
             self._ended = True
-            if self._text:
-                self._lines.append(self._text)
-                self._text = ""
+            self._lines.append(self._text)
+            self._text = ""
 
     def __iter__(self) -> Iterator[str]:
         return self

@@ -275,6 +275,24 @@ def test_an_iterator_is_decided_as_a_list_is_and_read_no_further_than_said():
         tables.read(DICTS, "temp", look=0)
 
 
+def test_rows_of_no_use_are_not_waited_for_without_end():
+    for look, most in ((None, 101), (1, 102), (9, 110)):
+        asked: list = []
+        rows = ('"1"x' for _ in range(3000) if asked.append(1) is None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("rtrl.tables._source.GRACE", 0.0)
+            with pytest.raises(ValueError, match=f"nothing but {most} unreadable rows"):
+                tables.read(rows, "a", look=look, separator=",")
+        assert len(asked) == most
+    lines = ["a,b", *(f"{t},x" for t in range(200)), "4,5"]
+    with pytest.raises(ValueError, match="150 rows that cannot be used"):
+        tables.read(iter(lines), "a", kinds={"b": "number"}, look=150)
+    table = tables.read(lines, "a", kinds={"b": "number"}, look=2)  # too few to refuse them all
+    assert [row.x.tolist() for row in table] == [[4, 5]] and table.skipped == 200
+    table = tables.read(["1,2", "3,4", *["5,6,"] * 3], 0, look=5, separator=",")
+    assert [row.x.tolist() for row in table] == [[1, 2], [3, 4]] and table.skipped == 3
+
+
 def test_a_live_iterator_is_an_item_late_at_most():
     """Its second item does not come before the first is asked for again, but once."""
     clock = [0.0]
@@ -416,6 +434,10 @@ def test_an_open_file_of_text_is_there_and_no_more_of_it_is_read_than_needed(tmp
         def read(self, *size):
             return super().read(1)
 
+    path.write_bytes(b"temp\r\n1.5\r\n2.5\r")
+    with Drops(path) as file:
+        table = tables.read(file, "temp")
+        assert [(row.x[0], table.line) for row in table] == [(1.5, 2), (2.5, 3)]
     path.write_bytes(gzip.compress(path.read_bytes()))
     with Drops(path) as file:  # its first byte alone does not tell an archive
         assert [row.x[0] for row in tables.read(file, "temp")] == [1.5, 2.5]
@@ -486,6 +508,15 @@ def test_columns_without_a_name_are_left_out_unless_asked_for():
     assert tables.read(["1,2,", "3,4,"], 0).columns[2].name == "column 2"
     ends = tables.read(["a,b,", "1,2,", "1,2,3,9", '"1"x,2,3', "3,4,"], -1)
     assert ends.targets == ["b"] and ends.columns[2].note == "a separator ends every line"
+
+
+def test_a_mark_of_thousands_makes_no_name_of_a_row():
+    for lines in (["temp,sales", "20.5,162,501"], ["temp,sales", *["20.5,162,501"] * 30]):
+        with pytest.raises(ValueError, match="cannot be used|got 'temp'. .passed over .* .line 1"):
+            tables.read(lines, "temp")
+    rows = [f"r{i},{v},{s}" for i, (v, s) in enumerate(zip(TEMPS, SKY, strict=True))]
+    table = tables.read(["temp,sky", *rows[:9], "1,2", *rows[9:]], "temp")
+    assert [row.x[0] for row in table] == TEMPS and table.skipped == 1
 
 
 def test_row_numbers_and_constants_can_be_asked_for():
