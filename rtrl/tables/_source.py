@@ -99,7 +99,6 @@ class ByteLines:
         if final:
             self._ended = True
             self._lines.append(self._text)
-            self._text = ""
 
     def __iter__(self) -> Iterator[str]:
         return self
