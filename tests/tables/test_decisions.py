@@ -202,6 +202,8 @@ def test_decisions_and_memory_are_json_and_go_on():
         again = tables.read(rows, "temp", decided=json.loads(json.dumps(table.decisions())))
         assert [row.x.tolist() for row in again] == [row.x.tolist() for row in table]
         assert table.rows == ROWS
+    (row,) = tables.read([{"temp": 1.5}], "temp", decided=tables.read(DICTS, "temp").decisions())
+    np.testing.assert_array_equal(row.x, [1.5, NAN, 0, 0, 0])
     again = tables.read(lines, "v", decided=json.loads(json.dumps(first.decisions())), **options)
     for got, right in zip(again, expected, strict=True):
         np.testing.assert_array_equal(got.x, right.x)
@@ -517,6 +519,23 @@ def test_a_mark_of_thousands_makes_no_name_of_a_row():
     rows = [f"r{i},{v},{s}" for i, (v, s) in enumerate(zip(TEMPS, SKY, strict=True))]
     table = tables.read(["temp,sky", *rows[:9], "1,2", *rows[9:]], "temp")
     assert [row.x[0] for row in table] == TEMPS and table.skipped == 1
+
+
+def test_names_stand_below_those_of_groups_and_nowhere_else():
+    rows = [f"{t / 8},{t % 5},{t % 7}" for t in range(30)]
+    for groups, names in (("in,,out", "a,b,c"), ("in,,", "a,b,c")):
+        table = tables.read([groups, names, *rows], 0)
+        assert [c.name for c in table.columns] == ["a", "b", "c"] and table.skipped == 0
+    for lines, bad in (
+        (["1,,3", "x,y,z", *rows], 1),  # a row with a missing value, and one of no use
+        (["a,,c", "m,,s", *rows], 1),  # units
+        (["in,,out", "a,b,2020", *rows], 1),
+    ):
+        table = tables.read(lines, 0)
+        assert table.columns[1].name == "column 1" and sum(1 for _ in table) >= 30
+        assert table.skipped == bad
+    words = [f"{'xy'[t % 2]},q,{'rs'[t // 2 % 2]}" for t in range(30)]
+    assert tables.read(["a,,c", *words], 0).targets == ["a=x", "a=y"]
 
 
 def test_row_numbers_and_constants_can_be_asked_for():
