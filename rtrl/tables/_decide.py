@@ -247,8 +247,8 @@ def _time(column: Column, fields: list[str], way: str | None) -> Column:
 
 def _is_code(fields: list[str]) -> bool:
     """Whether digits are no number: all of one length, some with zeros in front."""
-    alike = {len(f) for f in fields if f.isdigit()} == {len(fields[0])} and len(fields[0]) > 1
-    return alike and all(f.isdigit() for f in fields) and any(f[0] == "0" for f in fields)
+    alike = {len(f) for f in fields} == {len(fields[0])} and len(fields[0]) > 1
+    return alike and all(map(str.isdigit, fields)) and any(f[0] == "0" for f in fields)
 
 
 def _text(column: Column, fields: list[str]) -> Column:

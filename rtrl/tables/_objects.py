@@ -21,7 +21,8 @@ class ObjectRecords:
 
     A value becomes the text that its column would hold in a file, so that everything goes through
     the same decisions: numbers exactly as they are, true and false, times in ISO form, "" where a
-    key is missing, None or NaN. A key that the first rows have not had is reported.
+    key is missing, None or NaN. A key that the first rows have not had is reported. ``more`` says
+    whether to ask for another row before the first is given.
     """
 
     separator = ","
@@ -37,16 +38,15 @@ class ObjectRecords:
         self._source = iter(source)
         self.live = live
         self._read: list[tuple[int, Any]] = []
-        self._more = more  # whether there may be another that is not long in coming
-        self.names = names or self._names(look)
+        self.names = names or self._names(more, look)
 
-    def _names(self, look: int | None) -> list[str]:
+    def _names(self, more: Callable[[], bool], look: int | None) -> list[str]:
         names: dict[str, None] = {}
         for numbered in self._source:
             self._read.append(numbered)
             if isinstance(numbered[1], Mapping):
                 names |= dict.fromkeys(map(str, numbered[1]))
-            if len(self._read) >= (look or SAMPLE) or (look is None and not self._more()):
+            if len(self._read) >= (look or SAMPLE) or (look is None and not more()):
                 break
         require(bool(names), "source", "rows with names", "none")
         self._read.reverse()
@@ -76,7 +76,7 @@ class ObjectRecords:
         self._order, self._known = names, frozenset(names)
 
     def ready(self) -> bool:
-        return bool(self._read) or self._more()
+        return bool(self._read)
 
 
 class _Unreadable:
@@ -131,11 +131,10 @@ def _object(lines: Lines, text: str) -> str:
     taken: list[tuple[int, str]] = []
     for numbered in itertools.islice(lines, OBJECT_LINES):
         taken.append(numbered)
-        if numbered[1].strip().startswith(("}", "]")):
-            whole = (text + "".join(line for _, line in taken)).rstrip().rstrip(",")
-            with suppress(ValueError, RecursionError):
-                json.loads(whole)
-                return whole
+        whole = (text + "".join(line for _, line in taken)).rstrip().rstrip(",")
+        with suppress(ValueError, RecursionError):
+            json.loads(whole)
+            return whole
     lines.hand_back(taken)
     return text
 

@@ -59,7 +59,7 @@ def read(
         kinds: what columns are, by name or number, where that is not to be guessed: number,
             percentage, money, boolean, class, time, counter or text; decimal-comma or
             decimal-point; for a time iso, day-first, month-first, named, compact, month, clock,
-            year, epoch-s, epoch-ms, epoch-us or epoch-ns.
+            year, excel, epoch-s, epoch-ms, epoch-us or epoch-ns.
         header: whether the first row holds names. By default it does where it holds text above
             columns of values; a last line of comment in front of the numbers (# time, speed) counts
             too.

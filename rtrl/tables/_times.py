@@ -227,8 +227,8 @@ def choose_numeric(name: str, values: Sequence[float], fields: Sequence[str]) ->
     sure = len(fields) >= 20 or bool(words & {"month", "date"})
     if sure and all(map(_MONTH_NUMBER.fullmatch, fields)):
         return "month"
-    if words & {"time", "timestamp", "date", "datetime"} and all(25e3 <= v < 75e3 for v in values):
-        return "excel"  # 1968 to 2105
+    if words & {"date", "datetime"} and all(25e3 <= v < 75e3 for v in values):
+        return "excel"  # 1968 to 2105; a time of 30,000 may be seconds
     for way, per_second in EPOCHS.items():
         if all(3e8 <= v / per_second < 4.2e9 for v in values):  # 1979 to 2103
             return way

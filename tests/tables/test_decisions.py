@@ -270,6 +270,11 @@ def test_an_iterator_is_decided_as_a_list_is_and_read_no_further_than_said():
     asked = []
     table = tables.read(items(lines, asked), "temp", header=True, look=2, separator=",")
     assert len(asked) == 4  # rows that cannot be used do not decide
+    late = [{"a": 1.5}, {"a": 2.5, "b": 3}, {"a": 3.5, "c": 1}]
+    for look, count, left_out in ((None, 3, 0), (1, 1, 2), (2, 2, 1)):  # names that come later
+        table = tables.read(items(late, []), "a", look=look)
+        assert len(list(table)) == 3 - left_out
+        assert (len(table.columns), table.skipped) == (count, left_out)
     asked = []
     tables.read(items(["1,2", "3,x", "4,5", "6,7"], asked), 0, look=2, separator=",")
     assert len(asked) == 2  # there are no names to come before them
@@ -428,6 +433,9 @@ def test_an_open_file_of_text_is_there_and_no_more_of_it_is_read_than_needed(tmp
             self.reads += 1
             return super().read(*size)
 
+    rows = [f"{t / 8},{0 if t < 99 else t % 9},{'x' * 2000}\n" for t in range(200)]
+    path.write_text("temp,k,note\n" + "".join(rows))
+    assert tables.read(path, "temp").columns[1].kind == "number"  # all rows of a file decide
     path.write_text("temp\n1.5\n2.5\n")
     with Counted(path) as file:  # the end is seen once, and not asked for again
         assert [row.x[0] for row in tables.read(file, "temp")] == [1.5, 2.5] and file.reads == 2
@@ -566,12 +574,12 @@ def test_the_pace_is_that_of_the_rows_that_go_forward():
 def test_days_and_months_as_others_write_them():
     for field in ("5. März 2023", "5 août 2023", "5-ene-2023"):
         assert tables.read(["d,v", f"{field},1"], "v").columns[0].way == ("named",)
-    table = tables.read(["time,v", "45031.25,1", "45031.5,1"], "v", calendar=True, horizon=1)
+    table = tables.read(["date,v", "45031.25,1", "45031.5,1"], "v", calendar=True)
     assert table.columns[0].way == ("excel",)
     np.testing.assert_allclose(next(table).x[1:3], [1, 0], atol=1e-9)  # at six in the morning
     np.testing.assert_allclose(next(table).x[3:5], table_waves("2023-04-15"), atol=1e-9)
     assert table.elapsed == 6 * 3600
-    for name, field in (("date", "24999"), ("date", "75000"), ("n", "45031")):
+    for name, field in (("date", "24999"), ("date", "75000"), ("time", "45031")):
         table = tables.read([f"{name},v", f"{field},1"], "v")
         assert table.columns[0].kind == "number"
 
