@@ -12,6 +12,7 @@ from rtrl.tables._lines import Record
 from rtrl.validate import require
 
 HEAD = 100  # rows in which a header and a good row are looked for
+NAMED = 5  # rows that have names of their own: fewer may have a field too many by mistake
 _ENDS = re.compile(r"\r\n|\n|\r")
 SAMPLE = 1000  # rows that decide what a column is
 
@@ -79,7 +80,7 @@ def read_head(records: Any, header: bool | None, look: int | None) -> Head:
     if names is not None and common == count + 1:
         if ends_empty(rows, common):  # every line but the header ends with a separator
             names, count = [*names, ""], common
-        elif all(names_row(r.text, records.separator) for r in rows if fitting([r], common)):
+        elif _have_names(rows, count, records.separator):
             names, count = ["", *names], common  # the names of rows have none, as R writes them
     return Head(names, rows, count or common, names is not None, begins, above, ended)
 
@@ -107,6 +108,13 @@ def _merged(groups: list[str], names: list[str], values: list[str]) -> bool:
     """Whether the first row holds names of groups of columns, and the second those of columns."""
     text = "" in groups[1:] and is_header(groups) and not any(map(is_value, names))
     return text and any(map(is_value, values))
+
+
+def _have_names(rows: list[Record], count: int, separator: str) -> bool:
+    """Whether the rows, one field longer than the names, begin with names of their own."""
+    longer = [r.text for r in rows if fitting([r], count + 1)]
+    sure = len(longer) >= max(NAMED, 10 * len(fitting(rows, count)))
+    return sure and all(names_row(text, separator) for text in longer)
 
 
 def ends_empty(rows: list[Record], count: int) -> bool:

@@ -524,6 +524,15 @@ def test_a_mark_of_thousands_makes_no_name_of_a_row():
     for lines in (["temp,sales", "20.5,162,501"], ["temp,sales", *["20.5,162,501"] * 30]):
         with pytest.raises(ValueError, match="cannot be used|got 'temp'. .passed over .* .line 1"):
             tables.read(lines, "temp")
+    for rows, good in ((4, 0), (5, 5)):  # few rows with a field too many are a mistake
+        lines = ["temp,sky", *['"1",20.5,sun'] * rows, "1"]
+        if good:
+            assert sum(1 for _ in tables.read(lines, "temp")) == good
+            lines.append("20.5,sun")
+            assert sum(1 for _ in tables.read(lines, "temp")) == 1
+        else:
+            with pytest.raises(ValueError, match="cannot be used|passed over"):
+                tables.read(lines, "temp")
     rows = [f"r{i},{v},{s}" for i, (v, s) in enumerate(zip(TEMPS, SKY, strict=True))]
     table = tables.read(["temp,sky", *rows[:9], "1,2", *rows[9:]], "temp")
     assert [row.x[0] for row in table] == TEMPS and table.skipped == 1
