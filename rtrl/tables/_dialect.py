@@ -116,7 +116,7 @@ def _consistent(texts: list[str], separator: str | None) -> tuple[str | None, in
         counts = [_count(text, candidate) for text in texts]
         common, _ = Counter(counts[len(counts) // 2 :]).most_common(1)[0]
         start = next((i for i, n in enumerate(counts) if n == common), 0)
-        if start == 1 and counts[0] == common - 1 and _one_more(texts, candidate):
+        if counts[0] == common - 1 and _one_more(texts, candidate):
             start = 0  # the names are one fewer than the fields
         rows = len(counts) - start
         alike = sum(n == common for n in counts[start:]) / rows
@@ -140,8 +140,7 @@ def _one_more(texts: list[str], separator: str) -> bool:
     first, rows = texts[0], texts[1:]
     end = sum(t.rstrip(" \r\n").endswith(separator) for t in rows)
     own = sum(names_row(t, separator) for t in rows)
-    names = split([first], separator)[0] or []
-    named = own >= 0.9 * len(rows) and len(names) > 1 and is_header(names)
+    named = own >= 0.9 * len(rows) and _count(first, separator) > 1
     return named or end >= 0.9 * len(rows)
 
 

@@ -300,7 +300,28 @@ def test_rows_of_no_use_are_not_waited_for_without_end():
     assert [row.x.tolist() for row in table] == [[1, 2], [3, 4]] and table.skipped == 3
 
 
-def test_a_live_iterator_is_an_item_late_at_most():
+def test_what_is_said_of_lines_above_the_table():
+    lines = ["Station 5", "", "by hand", "day,temp", *(f"2024-05-0{d},{d}.5" for d in range(1, 9))]
+    for rows, look, at in (
+        (lines, None, "1, 3"),
+        (iter(lines), 20, "1, 3"),
+        (["", *lines], 9, "2, 4"),
+    ):
+        table = tables.read(rows, "temp", look=look)
+        assert table.notes == [f"passed over what stands above the table (line {at})"]
+
+
+def test_standard_input_is_left_open(monkeypatch):
+    class Stdin:
+        buffer = io.BytesIO(b"a,b\n1,2\n")
+
+    for stdin in (Stdin, io.StringIO("a,b\n1,2\n")):  # the second has no bytes behind it
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert [row.x.tolist() for row in tables.read("-", "a")] == [[1, 2]]
+    assert not Stdin.buffer.closed
+
+
+def test_a_live_iterator_is_an_item_late_at_most(tmp_path):
     """Its second item does not come before the first is asked for again, but once."""
     clock = [0.0]
 
@@ -313,8 +334,10 @@ def test_a_live_iterator_is_an_item_late_at_most():
     with pytest.MonkeyPatch.context() as patch:  # what is there is not a matter of time
         patch.setattr("time.monotonic", lambda: clock.append(clock.pop() + 3600.0) or clock[0])
         lines = ["temp,sky", *(f"{v},{s}" for v, s in zip(TEMPS, SKY, strict=True))]
-        for rows in (DICTS, tuple(lines), io.StringIO("\n".join(lines))):
-            assert tables.read(rows, "temp").columns[-1].kind == "class"
+        (tmp_path / "t.csv").write_text("\n".join(lines))
+        with open(tmp_path / "t.csv") as file:
+            for rows in (DICTS, tuple(lines), io.StringIO("\n".join(lines)), file):
+                assert tables.read(rows, "temp").columns[-1].kind == "class"
     for look, late in ((None, 1), (1, 0)):
         asked: list = []
         with pytest.MonkeyPatch.context() as patch:
@@ -435,7 +458,8 @@ def test_an_open_file_of_text_is_there_and_no_more_of_it_is_read_than_needed(tmp
 
     rows = [f"{t / 8},{0 if t < 99 else t % 9},{'x' * 2000}\n" for t in range(200)]
     path.write_text("temp,k,note\n" + "".join(rows))
-    assert tables.read(path, "temp").columns[1].kind == "number"  # all rows of a file decide
+    for source in (path, io.BytesIO(path.read_bytes())):  # beyond the first bytes, too
+        assert tables.read(source, "temp").columns[1].kind == "number"
     path.write_text("temp\n1.5\n2.5\n")
     with Counted(path) as file:  # the end is seen once, and not asked for again
         assert [row.x[0] for row in tables.read(file, "temp")] == [1.5, 2.5] and file.reads == 2
@@ -521,9 +545,9 @@ def test_columns_without_a_name_are_left_out_unless_asked_for():
 
 
 def test_a_mark_of_thousands_makes_no_name_of_a_row():
-    for lines in (["temp,sales", "20.5,162,501"], ["temp,sales", *["20.5,162,501"] * 30]):
-        with pytest.raises(ValueError, match="cannot be used|got 'temp'. .passed over .* .line 1"):
-            tables.read(lines, "temp")
+    for rows, said in ((1, "cannot be used"), (30, "got 'temp'. .passed over .* .line 1")):
+        with pytest.raises(ValueError, match=said):
+            tables.read(["temp,sales", *["20.5,162,501"] * rows], "temp")
     for rows, good in ((4, 0), (5, 5)):  # few rows with a field too many are a mistake
         lines = ["temp,sky", *['"1",20.5,sun'] * rows, "1"]
         if good:
@@ -533,6 +557,10 @@ def test_a_mark_of_thousands_makes_no_name_of_a_row():
         else:
             with pytest.raises(ValueError, match="cannot be used|passed over"):
                 tables.read(lines, "temp")
+    with pytest.raises(ValueError, match=r"'column 2'\].*, got 'temp'"):
+        tables.read(["temp,name", *["20.5,'Smith, Ann'"] * 6], "temp")
+    title = ["Station 5", "a;temp;", *["1;2;"] * 6]
+    assert [c.name for c in tables.read(title, "temp").columns] == ["a", "temp", ""]
     rows = [f"r{i},{v},{s}" for i, (v, s) in enumerate(zip(TEMPS, SKY, strict=True))]
     table = tables.read(["temp,sky", *rows[:9], "1,2", *rows[9:]], "temp")
     assert [row.x[0] for row in table] == TEMPS and table.skipped == 1

@@ -398,6 +398,7 @@ def test_any_text_can_be_read(text):
         (lambda: tables.read(["a,b"], "a", decimal="x"), "decimal: .*got 'x'"),
         (lambda: tables.read(["a,b"], "a", header="no"), "header: .*got 'no'"),  # type: ignore[arg-type]
         (lambda: tables.read(3, "a"), "source: .*a path"),  # type: ignore[arg-type]
+        (lambda: tables.read([1, 2], 0), "source: .*lines of text, got 1"),
     ],
 )
 def test_bad_arguments_are_named(call, message):
