@@ -173,9 +173,8 @@ def _number(
         column = column._replace(example=next(f for f, v in pairs if v != gap))
     if kind == "counter":
         return column
-    if kind is None and not wanted and max(map(abs, values)) > 2**53:
-        if any(v == int(v) and len(f) > 15 and f.isdigit() for f, v in pairs):
-            return column._replace(kind="text", way=(), note="longer than a number can be")
+    if kind is None and not wanted and any(v > 2**53 and f.isdigit() for f, v in pairs):
+        return column._replace(kind="text", way=(), note="longer than a number can be")
     if len(values) < ENOUGH or kind is not None:
         return column
     if min(values) == max(values):

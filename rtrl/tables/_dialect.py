@@ -146,8 +146,7 @@ def _one_more(texts: list[str], separator: str) -> bool:
 
 def names_row(text: str, separator: str) -> bool:
     """Whether the first field of a row is its name: in quotes, or no value."""
-    text = text.lstrip(" ")
-    return text.startswith('"') or not is_value(text.split(separator, 1)[0].strip())
+    return not is_value(text.lstrip(" ").split(separator, 1)[0].strip())
 
 
 def sniff_separator(lines: Lines) -> str:

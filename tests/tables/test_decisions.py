@@ -1,5 +1,6 @@
 """What a table decides and says, the clock of its rows, rows that are objects, and live sources."""
 
+import gc
 import gzip
 import io
 import json
@@ -477,7 +478,7 @@ def test_an_open_file_of_text_is_there_and_no_more_of_it_is_read_than_needed(tmp
         assert [row.x[0] for row in tables.read(file, "temp")] == [1.5, 2.5]
 
 
-def test_a_damaged_archive_gives_what_it_holds_and_says_so():
+def test_a_damaged_archive_gives_what_it_holds_and_says_so(tmp_path):
     whole = ODD["gzip"].content
     assert tables.read(io.BytesIO(whole), "temp").notes == ["unpacked from gzip"]
     lines = 1 + ROWS
@@ -491,6 +492,10 @@ def test_a_damaged_archive_gives_what_it_holds_and_says_so():
         tables.read(io.BytesIO(whole[:30] + b"\xff" * 40 + whole[70:]), "temp")
     unended = gzip.compress(b"temp\n1.5\n2.5")
     assert [row.x[0] for row in tables.read(io.BytesIO(unended), "temp")] == [1.5, 2.5]
+    (tmp_path / "t.csv").write_bytes(b"PK\x03\x04...")
+    with pytest.raises(ValueError, match="a zip archive"):
+        tables.read(tmp_path / "t.csv", 0)  # and closes it, or there is a warning
+    gc.collect()
     for content, said in ((b"PK\x03\x04...", "a zip archive"), (b"\x89PNG..", "a picture"),
                           (b"<!DOCTYPE html>\n<p>", "a web page"), (b"a,b\n", "none")):  # fmt: skip
         with pytest.raises(ValueError, match=f"source: .*{said}"):
@@ -559,6 +564,8 @@ def test_a_mark_of_thousands_makes_no_name_of_a_row():
                 tables.read(lines, "temp")
     with pytest.raises(ValueError, match=r"'column 2'\].*, got 'temp'"):
         tables.read(["temp,name", *["20.5,'Smith, Ann'"] * 6], "temp")
+    wide = [f'    "{i}"   {v}   {s}' for i, (v, s) in enumerate(zip(TEMPS, SKY, strict=True))]
+    assert [row.x[0] for row in tables.read(["temp  sky", *wide], "temp")] == TEMPS
     title = ["Station 5", "a;temp;", *["1;2;"] * 6]
     assert [c.name for c in tables.read(title, "temp").columns] == ["a", "temp", ""]
     rows = [f"r{i},{v},{s}" for i, (v, s) in enumerate(zip(TEMPS, SKY, strict=True))]
@@ -581,6 +588,27 @@ def test_names_stand_below_those_of_groups_and_nowhere_else():
         assert table.skipped == bad
     words = [f"{'xy'[t % 2]},q,{'rs'[t // 2 % 2]}" for t in range(30)]
     assert tables.read(["a,,c", *words], 0).targets == ["a=x", "a=y"]
+
+
+def test_a_backslash_before_a_quote_ends_no_field():
+    notes = [f'{v},"5\\" pipe, 6\\" pipe, {s}"' for v, s in zip(TEMPS, SKY, strict=True)]
+    table = tables.read(["temp,note", *notes], "temp")
+    assert [row.x[0] for row in table] == TEMPS and not table.notes
+    assert table.columns[1].values[0] == '5" pipe, 6" pipe, rain'
+
+
+def test_digits_of_a_code_are_a_number_where_one_is_asked_for():
+    lines = ODD["postcodes"].content.decode().splitlines()
+    assert next(tables.read(lines, "temp", kinds={"zip": "number"})).x[0] == 1067
+    assert next(tables.read(lines, "temp", features=["zip"])).x.tolist() == [1067]
+    assert tables.read(lines, "zip").targets == ["zip"]
+    many = ODD["numbers with zeros in front"].content.decode().splitlines()
+    assert tables.read(many, "temp").columns[0].note == "zeros in front: a code?"
+    ids = ODD["identifiers beyond the digits of a number"].content.decode().splitlines()
+    for options in ({"kinds": {"id": "number"}}, {"features": ["id"]}):
+        assert tables.read(ids, "temp", **options).columns[0].kind == "number"
+    for field in ("9007199254740992", "1e17", "1234567890.12345678"):
+        assert tables.read(["n,v", f"{field},1"], "v").columns[0].kind == "number"
 
 
 def test_row_numbers_and_constants_can_be_asked_for():

@@ -398,6 +398,8 @@ def test_any_text_can_be_read(text):
         (lambda: tables.read(["a,b"], "a", decimal="x"), "decimal: .*got 'x'"),
         (lambda: tables.read(["a,b"], "a", header="no"), "header: .*got 'no'"),  # type: ignore[arg-type]
         (lambda: tables.read(3, "a"), "source: .*a path"),  # type: ignore[arg-type]
+        (lambda: tables.read({"a": 1}, "a"), "source: .*a path"),
+        (lambda: tables.read(b"a,b", "a"), "source: .*a path"),
         (lambda: tables.read([1, 2], 0), "source: .*lines of text, got 1"),
     ],
 )
