@@ -605,8 +605,8 @@ def test_digits_of_a_code_are_a_number_where_one_is_asked_for():
     many = ODD["numbers with zeros in front"].content.decode().splitlines()
     assert tables.read(many, "temp").columns[0].note == "zeros in front: a code?"
     ids = ODD["identifiers beyond the digits of a number"].content.decode().splitlines()
-    for options in ({"kinds": {"id": "number"}}, {"features": ["id"]}):
-        assert tables.read(ids, "temp", **options).columns[0].kind == "number"
+    assert tables.read(ids, "temp", kinds={"id": "number"}).columns[0].kind == "number"
+    assert tables.read(ids, "temp", features=["id"]).columns[0].kind == "number"
     for field in ("9007199254740992", "1e17", "1234567890.12345678"):
         assert tables.read(["n,v", f"{field},1"], "v").columns[0].kind == "number"
 
@@ -644,6 +644,10 @@ def test_days_and_months_as_others_write_them():
     np.testing.assert_allclose(next(table).x[1:3], [1, 0], atol=1e-9)  # at six in the morning
     np.testing.assert_allclose(next(table).x[3:5], table_waves("2023-04-15"), atol=1e-9)
     assert table.elapsed == 6 * 3600
+    odd = ["4503x", "\uff14\uff15\uff10\uff13\uff13", "9" * 400]
+    days = [f"{day},{i}" for i, day in enumerate(["45031", "45032", *odd])]
+    table = tables.read(["date,v", *days], "v", look=2)
+    assert len(list(table)) == 5 and [p.reason[:8] for p in table.problems] == ["no time:"] * 3
     for name, field in (("date", "24999"), ("date", "75000"), ("time", "45031")):
         table = tables.read([f"{name},v", f"{field},1"], "v")
         assert table.columns[0].kind == "number"
