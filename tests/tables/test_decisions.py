@@ -597,6 +597,15 @@ def test_a_backslash_before_a_quote_ends_no_field():
     assert table.columns[1].values[0] == '5" pipe, 6" pipe, rain'
 
 
+def test_na_is_a_value_only_among_codes_of_two_capitals():
+    for words, kept in ((("DE", "NA", "FR"), True), (("de", "NA", "fr"), False),
+                        (("DEU", "NA", "FRA"), False), (("DE", "NA", "", "FR"), True)):  # fmt: skip
+        lines = ["v,land", *(f"{t * 5 % 11},{words[t % len(words)]}" for t in range(60))]
+        land = tables.read(lines, "v").columns[1]
+        assert land.kind == "class" and ("NA" in land.values) == kept
+        assert ("NA" in land.missing) != kept and ("" in land.missing) == ("" in words)
+
+
 def test_digits_of_a_code_are_a_number_where_one_is_asked_for():
     lines = ODD["postcodes"].content.decode().splitlines()
     assert next(tables.read(lines, "temp", kinds={"zip": "number"})).x[0] == 1067
