@@ -599,11 +599,19 @@ def test_a_backslash_before_a_quote_ends_no_field():
 
 def test_na_is_a_value_only_among_codes_of_two_capitals():
     for words, kept in ((("DE", "NA", "FR"), True), (("de", "NA", "fr"), False),
-                        (("DEU", "NA", "FRA"), False), (("DE", "NA", "", "FR"), True)):  # fmt: skip
+                        (("DEU", "NA", "FRA"), False), (("DE", "NA", "", "FR"), True), (("DE", "FR"), False)):  # fmt: skip
         lines = ["v,land", *(f"{t * 5 % 11},{words[t % len(words)]}" for t in range(60))]
         land = tables.read(lines, "v").columns[1]
         assert land.kind == "class" and ("NA" in land.values) == kept
-        assert ("NA" in land.missing) != kept and ("" in land.missing) == ("" in words)
+        assert ("NA" in land.missing) == ("NA" in words and not kept) and ("" in land.missing) == (
+            "" in words
+        )
+
+
+def test_few_numbers_are_no_code_without_zeros_in_front_and_one_length():
+    for words in (("10", "20"), ("01", "2"), ("0.1", "0.2"), ("0", "1")):
+        lines = ["v,n", *(f"{t * 5 % 11},{words[t * 2 % 3 % 2]}" for t in range(60))]
+        assert tables.read(lines, "v").columns[1].kind == "number", words
 
 
 def test_digits_of_a_code_are_a_number_where_one_is_asked_for():
