@@ -599,7 +599,8 @@ def test_a_backslash_before_a_quote_ends_no_field():
 
 def test_na_is_a_value_only_among_codes_of_two_capitals():
     for words, kept in ((("DE", "NA", "FR"), True), (("de", "NA", "fr"), False),
-                        (("DEU", "NA", "FRA"), False), (("DE", "NA", "", "FR"), True), (("DE", "FR"), False)):  # fmt: skip
+                        (("DEU", "NA", "FRA"), False), (("DE", "NA", "", "FR"), True),
+                        (("DE", "FR"), False)):  # fmt: skip
         lines = ["v,land", *(f"{t * 5 % 11},{words[t % len(words)]}" for t in range(60))]
         land = tables.read(lines, "v").columns[1]
         assert land.kind == "class" and ("NA" in land.values) == kept
