@@ -1,27 +1,23 @@
 """The online learner: data in, one learning step out."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
-from rtrl.engine import Chunk, Loss, Rule, check_rule, init_carry
+from rtrl.engine import Chunk, Loss, Rule, check_rule
 from rtrl.learners import _inputs
+from rtrl.learners._begin import begin
 from rtrl.learners._call import call
 from rtrl.learners._filter import Filter
-from rtrl.learners._filter_check import first_state
 from rtrl.learners._guard import Guard, bounds_of
 from rtrl.learners._hidden import hidden, predict_one
 from rtrl.learners._restart import restart
 from rtrl.learners._state import (
     LearnerState,
     StepOutput,
-    Window,
     batch_size_of,
     layout,
 )
@@ -65,8 +61,8 @@ class OnlineLearner(eqx.Module):
         donate: let the new state reuse the memory of the old one, which can then not be used
             again: trying to says so in a `ValueError`. ``False`` keeps old states alive. Ctrl-C
             while a call uses up its state waits until the new one is there (a second Ctrl-C does
-            not), and is raised as a ``KeyboardInterrupt`` that has it as ``error.state``; one
-            without ``state`` came between calls, where the last state returned is good. So
+            not), and is raised as a ``KeyboardInterrupt`` that has it as ``error.state``; without
+            ``state`` it came between calls, where the last state returned is good. So
             ``except KeyboardInterrupt as error: state = getattr(error, "state", state)`` goes on
             from there. Only in the instant between a call's return and its assignment can a state
             be lost; with ``False`` none can.
@@ -146,25 +142,7 @@ class OnlineLearner(eqx.Module):
             ValueError: the model holds no cell, or one that breaks the contract of `Cell`; or the
                 optimizer is a filter (`rtrl.kalman`) and the loss is not half the squared error.
         """
-        params = eqx.filter(model, eqx.is_inexact_array)
-        window = None
-        if self.update_every > 1:
-            zeros = jax.tree.map(jnp.zeros_like, params)
-            window = Window(zeros, jnp.zeros((), _inputs.float_dtype(model)), jnp.int32(0))
-        state = LearnerState(
-            model=model,
-            carry=init_carry(model, self.rule, batch_size),
-            opt_state=None,
-            window=window,
-            guard=self.guard and self.guard.init(model, _inputs.float_dtype(model)),
-            step=jnp.uint32(0),
-            key=jax.random.key(0) if key is None else key,
-        )
-        first = first_state(self.optimizer, self.loss, state, params)
-        state = dataclasses.replace(state, opt_state=first)
-        # Every leaf gets memory of its own: donating one must not delete another or the caller's.
-        # None is weakly typed: the first call would return another type and compile twice.
-        return jax.tree.map(lambda a: jnp.array(a, dtype=a.dtype) if eqx.is_array(a) else a, state)
+        return begin(self, model, batch_size, key)
 
     def step(
         self,

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
 from rtrl.learners import (
+    Guard,
     LearnerState,
     NonFiniteError,
     OnlineLearner,
@@ -56,6 +57,7 @@ class Standardized(eqx.Module):
         targets: whether to standardise targets; ``False`` for classes.
         warmup: timesteps before learning begins.
         freeze: timesteps after which the moments stay as they are; ``None`` for never.
+        guard: of the learner inside, unless it has one; ``None`` for none.
 
     Raises:
         ValueError: an argument of the wrong kind or out of range.
@@ -75,6 +77,7 @@ class Standardized(eqx.Module):
         targets: bool = True,
         warmup: int = 20,
         freeze: int | None = None,
+        guard: Guard | None = Guard(),  # noqa: B008  (as immutable as a number)
     ):
         require(isinstance(learner, OnlineLearner), "learner", "an OnlineLearner", learner)
         if not isinstance(inputs, bool):
@@ -90,6 +93,8 @@ class Standardized(eqx.Module):
         require_integer(warmup, "warmup", 0, "(timesteps)")
         if freeze is not None:
             require_integer(freeze, "freeze", 1, "(timesteps)")
+        if learner.guard is None and guard is not None:
+            learner = dataclasses.replace(learner, guard=guard)
         self.learner = learner
         self.inputs = inputs
         self.targets = targets
