@@ -82,7 +82,7 @@ def kalman(
 
     *Noise.* P is in units of the observation noise, so with one output R is 1 whatever the noise.
     With several, R of each is its estimated noise over the mean of all (within a factor of 100):
-    the mean of ``R e^2 / v`` over ``memory`` timesteps. `KalmanState` has the estimate.
+    the mean of ``R e^2 / v`` over ``memory`` timesteps. ``state.opt_state.noise`` has it.
 
     *Outliers.* An observation whose error is beyond ``gate`` root mean squares of the last errors
     is scaled down as a whole, ``e`` and ``j`` by the same factor, so that the error is at the gate:

@@ -302,10 +302,10 @@ def test_it_wants_half_the_squared_error_and_a_learner():
     refused("^ys: expected targets like predictions", lambda: one.step(
         one.init(network(2)), xs[0], ys[0][:1]))  # fmt: skip
     mesh = jax.sharding.Mesh(jax.devices()[:1], ("b",))
-    spread = jax.shard_map(
+    spread = jax.jit(jax.shard_map(
         lambda xs, ys: one.scan(one.init(network(2), batch_size=1), xs, ys)[1].loss, mesh=mesh,
         in_specs=jax.P(None, "b"), out_specs=jax.P(),
-    )  # fmt: skip
+    ))  # fmt: skip
     refused("^optimizer: .*over devices", lambda: spread(xs[:, None], ys[:, None]))
 
 
