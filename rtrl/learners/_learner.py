@@ -1,6 +1,5 @@
 """The online learner: data in, one learning step out."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
@@ -13,8 +12,7 @@ from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 from rtrl.engine import Chunk, Loss, Rule, check_rule, init_carry
 from rtrl.learners import _inputs
 from rtrl.learners._call import call
-from rtrl.learners._filter import Filter
-from rtrl.learners._filter_check import first_state
+from rtrl.learners._filter_check import require_every_update, with_optimizer
 from rtrl.learners._hidden import hidden, predict_one, restart
 from rtrl.learners._state import (
     LearnerState,
@@ -102,12 +100,7 @@ class OnlineLearner(eqx.Module):
             "an integer of at least 1 (chunks)",
             update_every,
         )
-        require(
-            update_every == 1 or not isinstance(optimizer, Filter),
-            "update_every",
-            "1 with a filter such as rtrl.kalman(), which takes every error by itself",
-            update_every,
-        )
+        require_every_update(optimizer, update_every)
         known = on_nonfinite in ("skip", "raise")
         require(known, "on_nonfinite", "'skip' or 'raise'", on_nonfinite)
         self.loss = loss
@@ -149,8 +142,7 @@ class OnlineLearner(eqx.Module):
             step=jnp.uint32(0),
             key=jax.random.key(0) if key is None else key,
         )
-        first = first_state(self.optimizer, self.loss, state, params)
-        state = dataclasses.replace(state, opt_state=first)
+        state = with_optimizer(self.optimizer, self.loss, state)
         # Every leaf gets memory of its own: donating one must not delete another or the caller's.
         # None is weakly typed: the first call would return another type and compile twice.
         return jax.tree.map(lambda a: jnp.array(a, dtype=a.dtype) if eqx.is_array(a) else a, state)
