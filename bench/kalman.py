@@ -277,7 +277,8 @@ def table() -> str:
         if r["kind"] == "numbers":
             lines.append(
                 f"| {r['filter']} | {r['updates']:.0e} | "
-                f"{r['least_over_largest_eigenvalue']:.1e} | {r['asymmetry']:.0e} | {r['variances_off']:.1e} | {r['predictions_off']:.1e} | "
+                f"{r['least_over_largest_eigenvalue']:.1e} | {r['asymmetry']:.0e} | "
+                f"{r['variances_off']:.1e} | {r['predictions_off']:.1e} | "
                 f"{r['mean_variance_over_prior']:.1e} | "
                 f"{r['plain_covariance_least_eigenvalue']:.1e} |"
             )

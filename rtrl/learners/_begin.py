@@ -1,6 +1,5 @@
 """The state of a learner before the first timestep."""
 
-import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -10,7 +9,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from rtrl.engine import init_carry
 from rtrl.learners import _inputs
-from rtrl.learners._filter_check import first_state
+from rtrl.learners._filter_check import with_optimizer
 from rtrl.learners._state import LearnerState, Window
 
 
@@ -18,11 +17,10 @@ def begin(
     learner: Any, model: PyTree, batch_size: int | None, key: PRNGKeyArray | None
 ) -> LearnerState:
     """See `OnlineLearner.init`."""
-    params = eqx.filter(model, eqx.is_inexact_array)
     dtype = _inputs.float_dtype(model)
     window = None
     if learner.update_every > 1:
-        zeros = jax.tree.map(jnp.zeros_like, params)
+        zeros = jax.tree.map(jnp.zeros_like, eqx.filter(model, eqx.is_inexact_array))
         window = Window(zeros, jnp.zeros((), dtype), jnp.int32(0))
     state = LearnerState(
         model=model,
@@ -33,8 +31,7 @@ def begin(
         step=jnp.uint32(0),
         key=jax.random.key(0) if key is None else key,
     )
-    first = first_state(learner.optimizer, learner.loss, state, params)
-    state = dataclasses.replace(state, opt_state=first)
+    state = with_optimizer(learner.optimizer, learner.loss, state)
     # Every leaf gets memory of its own: donating one must not delete another or the caller's.
     # None is weakly typed: the first call would return another type and compile twice.
     return jax.tree.map(lambda a: jnp.array(a, dtype=a.dtype) if eqx.is_array(a) else a, state)

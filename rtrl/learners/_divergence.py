@@ -57,7 +57,7 @@ def watch(
     Args:
         guard: a `Guard`.
         state: as it was before the chunk.
-        params: the parameters that made these losses.
+        params: as they are after it.
         losses: of each timestep, the mean over samples.
         counted: where there is one.
     """

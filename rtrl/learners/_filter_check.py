@@ -1,9 +1,13 @@
 """What a learner must be for a filter: its loss, its model, its updates."""
 
+import dataclasses
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 from jaxtyping import PyTree
 
 from rtrl.engine import Loss
@@ -13,17 +17,25 @@ from rtrl.learners._state import LearnerState, batch_size_of
 from rtrl.validate import require
 
 
-def first_state(
-    optimizer: optax.GradientTransformation, loss: Loss, state: LearnerState, params: PyTree
-) -> PyTree:
-    """The optimizer's first state; a `Filter` is told how many numbers are predicted.
+def require_every_update(optimizer: optax.GradientTransformation, update_every: int) -> None:
+    """Raise a `ValueError` if a `Filter` is to take several chunks at once."""
+    require(update_every == 1 or not isinstance(optimizer, Filter), "update_every",
+            "1 with a filter such as rtrl.kalman(), which takes every error by itself",
+            update_every)  # fmt: skip
+
+
+def with_optimizer(
+    optimizer: optax.GradientTransformation, loss: Loss, state: LearnerState
+) -> LearnerState:
+    """Add the optimizer's first state; a `Filter` is told how many numbers are predicted.
 
     Raises:
         ValueError: for a `Filter`, the loss is not half the squared error, or the model does not
             say how large its inputs are.
     """
+    params = eqx.filter(state.model, eqx.is_inexact_array)
     if not isinstance(optimizer, Filter):
-        return optimizer.init(params)
+        return dataclasses.replace(state, opt_state=optimizer.init(params))
     try:
         like = prediction_like(state)
     except (TypeError, ValueError) as error:
@@ -35,7 +47,7 @@ def first_state(
     sample = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[lead:], a.dtype), like)
     require_half_square(loss, sample)
     outputs = sum(int(np.prod(a.shape)) for a in jax.tree.leaves(sample))
-    return optimizer.init(params, outputs=outputs)
+    return dataclasses.replace(state, opt_state=optimizer.init(params, outputs=outputs))
 
 
 def require_half_square(loss: Loss, like: PyTree) -> None:
@@ -62,6 +74,8 @@ def require_half_square(loss: Loss, like: PyTree) -> None:
                 raise ValueError(
                     f"loss: expected {expected}, got one that raises: {error}"
                 ) from error
+            if any(isinstance(a, Tracer) for a in jax.tree.leaves(found)):
+                return  # inside a transformation of the user's nothing can be looked at
             wanted = jax.tree.map(lambda p, y: p - y, prediction, target)
             # Rounding of a few operations, in single precision.
             same = jax.tree.map(

@@ -82,7 +82,7 @@ def kalman(
 
     *Noise.* P is in units of the observation noise, so with one output R is 1 whatever the noise.
     With several, R of each is its estimated noise over the mean of all (within a factor of 100):
-    the mean of ``R e^2 / v`` over ``memory`` timesteps. `KalmanState` has the estimate.
+    the mean of ``R e^2 / v`` over ``memory`` timesteps. ``state.opt_state.noise`` has it.
 
     *Outliers.* An observation whose error is beyond ``gate`` root mean squares of the last errors
     is scaled down as a whole, ``e`` and ``j`` by the same factor, so that the error is at the gate:
@@ -90,7 +90,8 @@ def kalman(
 
     *Numbers.* What is carried is the square root S of P = S S^T, so P is symmetric and positive by
     its form. An observation that would make anything infinite is left out and counted. The mean
-    variance of a group never grows beyond ``prior``, however long nothing excites it.
+    variance of a group never grows beyond ``prior``, however long nothing excites it: a group that
+    has come there forgets no more until it is excited again.
 
     Args:
         prior: variance of the parameters before the first timestep over that of the noise; larger
@@ -170,13 +171,12 @@ def kalman(
             )
         if drift:
             state = _drift(state, time)
-        none = jax.tree.map(jnp.zeros_like, grads)
 
         def timestep(carry, seen):
-            return _timestep(params, *carry, seen), None
+            return _timestep(params, carry, seen), None
 
-        (updates, state), _ = _over(timestep, (none, state), observations)
-        return updates, state
+        none = jax.tree.map(jnp.zeros_like, grads)
+        return _over(timestep, (none, state), observations)
 
     def _drift(state: KalmanState, time: Array) -> KalmanState:
         waited = time - state.time
@@ -190,7 +190,8 @@ def kalman(
         )
         return state._replace(roots=roots, time=jnp.where(due, time, state.time))
 
-    def _timestep(params, updates, state: KalmanState, seen: Observations):
+    def _timestep(params, carry: tuple[PyTree, KalmanState], seen: Observations):
+        updates, state = carry
         if forgetting < 1:
             some = (seen.weights > 0).any()
             roots = jax.tree.map(lambda s: root.forgotten(s, forgetting, prior, some), state.roots)
@@ -202,8 +203,7 @@ def kalman(
         def number(carry, one):
             return _observe(params, *carry, *one), None
 
-        carry, _ = _over(number, (updates, state), (flat, which))
-        return carry
+        return _over(number, (updates, state), (flat, which))
 
     def _observe(params, updates, state: KalmanState, one: Observations, which: Array):
         """Learn from one number; ``which`` says of which output it is."""
@@ -261,7 +261,7 @@ def kalman(
         own = known * state.noise / jnp.where(mean > 0, mean, 1) + (1 - known)
         return jnp.clip(jnp.where(mean > 0, own, 1), 1 / NOISE_RANGE, NOISE_RANGE)
 
-    return Filter(init, update)
+    return Filter(init, update)  # type: ignore[arg-type]
 
 
 def _kind(groups: str, a: Array) -> str:
@@ -271,8 +271,8 @@ def _kind(groups: str, a: Array) -> str:
     return "rows" if n * m**2 <= 8 * max(n, m) ** 2 else "diagonal"
 
 
-def _over(body, carry, items):
+def _over(body: Callable, carry: tuple[PyTree, KalmanState], items: PyTree):
     """A scan; XLA fuses several rounds that are written out into what takes minutes to compile."""
     if len(jax.tree.leaves(items)[0]) == 1:
-        return body(carry, jax.tree.map(lambda a: a[0], items))
-    return jax.lax.scan(body, carry, items)
+        return body(carry, jax.tree.map(lambda a: a[0], items))[0]
+    return jax.lax.scan(body, carry, items)[0]

@@ -11,7 +11,7 @@ from rtrl.engine import Chunk, Loss, Rule, check_rule
 from rtrl.learners import _inputs
 from rtrl.learners._begin import begin
 from rtrl.learners._call import call
-from rtrl.learners._filter import Filter
+from rtrl.learners._filter_check import require_every_update
 from rtrl.learners._guard import Guard, bounds_of
 from rtrl.learners._hidden import hidden, predict_one
 from rtrl.learners._restart import restart
@@ -105,12 +105,7 @@ class OnlineLearner(eqx.Module):
             "an integer of at least 1 (chunks)",
             update_every,
         )
-        require(
-            update_every == 1 or not isinstance(optimizer, Filter),
-            "update_every",
-            "1 with a filter such as rtrl.kalman(), which takes every error by itself",
-            update_every,
-        )
+        require_every_update(optimizer, update_every)
         known = on_nonfinite in ("skip", "raise")
         require(known, "on_nonfinite", "'skip' or 'raise'", on_nonfinite)
         self.loss = loss

@@ -41,7 +41,9 @@ class _Advance:
 @_Advance
 def advance_one(learner, data, chunk, state):
     # A timestep is a chunk of one: there is one learning step, not two.
-    state, out = _learn(learner, state, jax.tree.map(lambda a: a[None], data))
+    data = jax.tree.map(lambda a: a[None], data)
+    state, out = _learn(learner, state, data)
+    state, out = _renewed(state, out, data)
     first = jax.tree.map(lambda a: a[0], dataclasses.replace(out, grad_norm=out.loss))
     return state, dataclasses.replace(first, grad_norm=out.grad_norm)
 
@@ -64,8 +66,17 @@ def advance_many(learner, data, chunk, state):
 
     norms = jnp.concatenate([out.grad_norm for out in outs])
     outs = [dataclasses.replace(out, grad_norm=out.loss) for out in outs]  # of a shape to be joined
-    out = jax.tree.map(join, *outs)
-    return eqx.combine(arrays, static), dataclasses.replace(out, grad_norm=norms)
+    out = dataclasses.replace(jax.tree.map(join, *outs), grad_norm=norms)
+    return _renewed(eqx.combine(arrays, static), out, data)
+
+
+def _renewed(state: LearnerState, out: StepOutput, data: Chunk) -> tuple[LearnerState, StepOutput]:
+    """What no gradient has shown, at the end of a call: a look at every trace."""
+    axes = axes_of((state, data)) - axes_of(state.model)
+    carry, lost = renew(state.model, state.carry, data.weights.ndim == out.loss.ndim + 1)
+    restarted = out.restarted.at[-1].add(sum_over(lost.sum().astype(jnp.int32), axes))
+    state = dataclasses.replace(state, carry=carry)
+    return state, dataclasses.replace(out, restarted=restarted)
 
 
 def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState, StepOutput]:
@@ -103,7 +114,8 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
         model, opt_state, window, refused = _accumulate(
             learner, state, state.window, grads, finite, weight
         )
-    carry, lost = renew(state.model, result.carry, data.weights.ndim == 2)
+    # An overflowed trace shows in the gradient, unless its error is zero; see `advance_many`.
+    carry, lost = renew(state.model, result.carry, data.weights.ndim == 2, ~finite)
 
     # What is reported is the loss as it was, also of samples whose weight is zero.
     counted = present & jnp.isfinite(result.losses)
@@ -116,7 +128,7 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
         known = _known(given, present)
         losses = jnp.nan_to_num(result.losses, nan=jnp.inf)  # the largest number
         losses, times = _over_samples(losses, known, result.axes)
-        params = eqx.filter(state.model, eqx.is_inexact_array)
+        params = eqx.filter(model, eqx.is_inexact_array)
         kept, back = watch(guard, guarding.divergence, params, losses, times > 0)
         guarding = eqx.tree_at(lambda g: g.divergence, guarding, kept)
         model, opt_state, window = _go_back(learner, back, kept.good, model, opt_state, window)
