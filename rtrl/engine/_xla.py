@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, PyTree
 
+from rtrl.engine._varying import axes_of, vary
+
 
 def branch(
     predicate: Bool[Array, ""],
@@ -114,28 +116,42 @@ def total_square(leaves: list[Array], axes: int = 0) -> Float[Array, "*samples"]
     return sum((square(a).reshape(len(a), -1).sum(1) for a in leaves), jnp.zeros(len(leaves[0])))
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def seldom(
+    change: Callable[..., PyTree[Array]],
     predicate: Bool[Array, ""],
-    take: Callable[..., PyTree[Array]],
-    leave: Callable[..., PyTree[Array]],
+    value: PyTree[Array],
     *operands: PyTree[Array],
-) -> PyTree[Array]:
-    """Give ``take(*operands)`` in the rare case of ``predicate``, else ``leave(*operands)``.
+):
+    """Give ``change(value, *operands)`` in the rare case of ``predicate``, else ``value``.
 
-    On a CPU a branch that costs nothing while it is not taken; elsewhere a choice, as in `branch`.
+    On a CPU a loop of no round or one, which leaves the value where it is: a branch that gives back
+    what it is given copies it. Elsewhere both are computed and one is chosen, as in `branch`.
     """
 
-    def one(*operands):
-        return jax.lax.cond(predicate, take, leave, *operands)
+    def loop(predicate, value, *operands):
+        def once(carry):
+            return jnp.zeros((), bool), change(carry[1], *operands)
 
-    def both(*operands):
+        predicate = vary(predicate, axes_of((value, operands)))
+        return jax.lax.while_loop(lambda carry: carry[0], once, (predicate, value))[1]
+
+    def both(predicate, value, *operands):
         return jax.tree.map(
-            lambda a, b: a if a is b else jnp.where(predicate, a, b),
-            take(*operands),
-            leave(*operands),
+            lambda a, b: jnp.where(predicate, a, b), change(value, *operands), value
         )
 
-    return jax.lax.platform_dependent(*operands, cpu=one, default=both)
+    return jax.lax.platform_dependent(predicate, value, *operands, cpu=loop, default=both)
+
+
+@seldom.defjvp
+def _derivative_of_seldom(change, primals, tangents):
+    predicate, *primals = primals
+
+    def choose(value, *operands):
+        return jax.lax.cond(predicate, change, lambda value, *_: value, value, *operands)
+
+    return jax.jvp(choose, primals, tangents[1:])
 
 
 def _total(leaves: list[Array], term: Callable[[Array], Array]) -> Float[Array, ""]:

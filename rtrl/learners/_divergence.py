@@ -45,6 +45,16 @@ GROWTH = 2 ** (1 / 8)  # of the rate, whenever good parameters are found: twice 
 SMALLEST = 2.0**-20  # rate
 
 
+def _refreshed(kept: tuple[PyTree, PyTree], params: PyTree, back: Bool[Array, ""]):
+    """The candidate has proven itself, and here is another; or the good ones are the candidate."""
+    good, candidate = kept
+
+    def choose(a, b):
+        return jax.tree.map(lambda x, y: jnp.where(back, x, y), a, b)
+
+    return choose(good, candidate), choose(good, params)
+
+
 def watch(
     guard: Any,
     state: Divergence,
@@ -86,15 +96,8 @@ def watch(
     age = state.age + len(losses)
     # Two stages: parameters on which the loss is about to rise look good for a little while.
     refresh = (age >= guard.patience) & well & ~back
-    good, candidate = seldom(
-        refresh | back,
-        lambda good, candidate, params: (
-            jax.tree.map(lambda a, b: jnp.where(back, a, b), good, candidate),
-            jax.tree.map(lambda a, b: jnp.where(back, a, b), good, params),
-        ),
-        lambda good, candidate, params: (good, candidate),
-        state.good, state.candidate, params,
-    )  # fmt: skip
+    kept = state.good, state.candidate
+    good, candidate = seldom(_refreshed, refresh | back, kept, params, back)
     age = jnp.where(refresh | back, 0, age)
     # What follows has a level to be measured against, and as long to prove itself.
     recent = jnp.where(back, level, recent)

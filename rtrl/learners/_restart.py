@@ -71,23 +71,25 @@ def renew(
     """
     lead = jax.tree.leaves(carry)[0].shape[: int(batched)]
     none = vary(jnp.zeros(lead, bool), axes_of(carry))
+    numbers, rest = eqx.partition(carry, eqx.is_inexact_array)
+    params, static = eqx.partition(model, eqx.is_inexact_array)
 
-    def repair(carry):
-        cells = [carry] if is_carry(carry) else list(carry)
-        lost = [~jnp.isfinite(total_square(_numbers(c), len(lead))) for c in cells]
-        return restarted(model, carry, lost), jnp.stack(lost).any(0)
+    def repair(value, params):
+        numbers, _ = value
+        cells = [numbers] if is_carry(numbers) else list(numbers)
+        lost = [~jnp.isfinite(total_square(jax.tree.leaves(c), len(lead))) for c in cells]
+        anew = restarted(eqx.combine(params, static), eqx.combine(numbers, rest), lost)
+        return eqx.filter(anew, eqx.is_inexact_array), jnp.stack(lost).any(0)
 
-    def look(carry):
+    def look(value, params):
         # One sum over everything tells that there is nothing to do, as nearly always.
-        bad = ~jnp.isfinite(total_square(_numbers(carry)))
-        return seldom(bad, repair, lambda carry: (carry, none), carry)
+        bad = ~jnp.isfinite(total_square(jax.tree.leaves(value[0])))
+        return seldom(repair, bad, value, params)
 
     if suspected is None:
-        return look(carry)
-    states = jax.tree.map(lambda c: c.state, carry, is_leaf=is_carry)
-    suspected |= ~jnp.isfinite(total_square(_numbers(states)))
-    return seldom(suspected, look, lambda carry: (carry, none), carry)
-
-
-def _numbers(tree: PyTree) -> list[Array]:
-    return [a for a in jax.tree.leaves(tree) if eqx.is_inexact_array(a)]
+        numbers, lost = look((numbers, none), params)
+    else:
+        states = [c.state for c in jax.tree.leaves(numbers, is_leaf=is_carry)]
+        suspected |= ~jnp.isfinite(total_square(jax.tree.leaves(states)))
+        numbers, lost = seldom(look, suspected, (numbers, none), params)
+    return eqx.combine(numbers, rest), lost

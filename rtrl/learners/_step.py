@@ -95,13 +95,7 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
     if guard is not None and observed is None:  # a filter has a gate of its own
         factor, guarding, too_large = bound_gradient(guard, guarding, norm, len(data.xs))
         # A branch, so that a gradient which is not bounded keeps its bits.
-        grads = seldom(
-            too_large,
-            lambda factor, grads: jax.tree.map(lambda g: g * factor.astype(g.dtype), grads),
-            lambda factor, grads: grads,
-            factor,
-            grads,
-        )
+        grads = seldom(_times, too_large, grads, factor)
     weight = sum_over(jnp.abs(result.weights).sum(), result.axes)
     if state.window is None:
         go = finite & (weight > 0)
@@ -173,13 +167,16 @@ def _known(data: Chunk, present: Bool[Array, "time *batch"]) -> Bool[Array, "tim
 def _go_back(learner, back: Bool[Array, ""], good, model, opt_state, window):
     """Take the good parameters and begin the optimizer anew, where ``back`` says so."""
     params, static = eqx.partition(model, eqx.is_inexact_array)
-    now = params, opt_state, window
 
-    def take(good, now):
+    def take(now, good):
         return good, begin(learner.optimizer, good, now[1]), jax.tree.map(jnp.zeros_like, now[2])
 
-    params, opt_state, window = seldom(back, take, lambda good, now: now, good, now)
+    params, opt_state, window = seldom(take, back, (params, opt_state, window), good)
     return eqx.combine(params, static), opt_state, window
+
+
+def _times(grads: PyTree, factor: Array) -> PyTree:
+    return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
 
 
 def remove_nonfinite(data: Chunk) -> tuple[Chunk, Bool[Array, "time *batch"]]:
