@@ -131,7 +131,7 @@ def seldom(
 
     def loop(predicate, value, *operands):
         def once(carry):
-            return jnp.zeros((), bool), change(carry[1], *operands)
+            return carry[0] & False, change(carry[1], *operands)  # false, wherever it varies
 
         predicate = vary(predicate, axes_of((value, operands)))
         return jax.lax.while_loop(lambda carry: carry[0], once, (predicate, value))[1]
@@ -151,7 +151,7 @@ def _derivative_of_seldom(change, primals, tangents):
     def choose(value, *operands):
         return jax.lax.cond(predicate, change, lambda value, *_: value, value, *operands)
 
-    return jax.jvp(choose, primals, tangents[1:])
+    return jax.jvp(choose, tuple(primals), tangents[1:])
 
 
 def _total(leaves: list[Array], term: Callable[[Array], Array]) -> Float[Array, ""]:
