@@ -82,7 +82,8 @@ def _renewed(state: LearnerState, out: StepOutput, data: Chunk) -> tuple[Learner
 def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState, StepOutput]:
     """Learn from one chunk."""
     given, (data, present) = data, remove_nonfinite(data)
-    guard, guarding = learner.guard, state.guard
+    guard: Any = learner.guard
+    guarding: Any = state.guard
     bounded = jnp.zeros(data.weights.shape, bool)
     if guard is not None:
         axes = axes_of((state, data)) - axes_of(state.model)
