@@ -110,7 +110,7 @@ def test_without_a_batch_and_in_looking_ahead():
     assert finite(carry)
 
 
-def scales(state) -> Any:
+def kept(state) -> Any:
     return state.guard
 
 
@@ -140,7 +140,7 @@ def test_data_are_bounded_by_the_equations(float64):
     clipped, scales = zip(*(follow(4.0, 20, x) for x in xs.T), strict=True)
     bounded = np.stack(clipped, 1)
     touched = (bounded != xs).any(1)
-    assert np.allclose(scales(state).inputs, [s[-1] for s in scales], rtol=1e-12)
+    assert np.allclose(kept(state).inputs, [s[-1] for s in scales], rtol=1e-12)
     plain, _ = learner().scan(learner().init(model), bounded, None, chunk=1)
     for got, want in zip(leaves(state.carry), leaves(plain.carry), strict=True):
         assert np.allclose(got, want, rtol=1e-9, atol=1e-12)
@@ -152,7 +152,7 @@ def test_data_are_bounded_by_the_equations(float64):
         assert np.isclose(out.loss[t], loss, rtol=1e-9)
         peak = np.abs(np.clip(y, -limit, limit)).max()
         scale = max(np.exp(-1 / 20) * scale, min(peak, 2 * max(1.0, scale)))
-    assert np.isclose(float(scales(state).targets), scale, rtol=1e-12)
+    assert np.isclose(float(kept(state).targets), scale, rtol=1e-12)
     gradients = np.asarray(out.bounded) - touched
     assert 10 < touched.sum() < 200 and set(gradients) == {0, 1}
 
@@ -176,7 +176,7 @@ def test_gradients_are_bounded_by_the_equations(float64):
         if t != 5:
             scale = max(np.exp(-10 / 50) * scale, norm if seen < 20 else min(norm, 2 * scale))
             seen += 1
-        assert np.isclose(float(scales(state).gradient), scale, rtol=1e-9)
+        assert np.isclose(float(kept(state).gradient), scale, rtol=1e-9)
     assert 1 <= bounded < 20
 
 
@@ -227,13 +227,13 @@ def test_integers_and_missing_values_are_left_alone():
     )  # fmt: skip
     state = one.init(network("LRU", depth=1))
     state, out = one.step(state, jnp.full(IN, 5.0), np.int32(1))
-    assert out.bounded == 0 and scales(state).targets == 0 and (scales(state).inputs == 2.0).all()
+    assert out.bounded == 0 and kept(state).targets == 0 and (kept(state).inputs == 2.0).all()
     one = learner(guard=rtrl.Guard())
     state = one.init(network("LRU", depth=1))
     state, out = one.step(state, jnp.full(IN, jnp.nan), jnp.ones(OUT))
-    assert out.skipped == 1 and (scales(state).inputs == 0).all()
+    assert out.skipped == 1 and (kept(state).inputs == 0).all()
     state, out = one.step(state, jnp.ones(IN), jnp.full(OUT, jnp.nan))
-    assert out.skipped == 1 and out.bounded == 0 and scales(state).targets == 0
+    assert out.skipped == 1 and out.bounded == 0 and kept(state).targets == 0
 
 
 def test_predictions_see_bounded_inputs_as_learning_does():
