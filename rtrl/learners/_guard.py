@@ -18,15 +18,17 @@ class GuardState(eqx.Module):
     Attributes:
         inputs: the scale of every feature, ``(in_size,)``, or one for all.
         targets: the scale of the targets.
-        gradient: the scale of the gradient's norm.
+        gradient: the scale of the gradient's norm, and one that forgets ten times as fast.
         updates: gradients that had a part in it.
+        quiet: timesteps since data were bounded.
         divergence: what going back needs; ``None`` if the guard never does.
     """
 
     inputs: Float[Array, "*in_size"]
     targets: Float[Array, ""]
-    gradient: Float[Array, ""]
+    gradient: Float[Array, "2"]
     updates: Int[Array, ""]
+    quiet: Int[Array, ""]
     divergence: Divergence | None
 
 
@@ -35,16 +37,18 @@ class Guard(eqx.Module):
 
     ::
 
-        x <- clip(x, -L, L),  L = bound * max(1, s),      s <- max(a s, min(|x|, 2 max(1, s)))
-        g <- g min(1, bound * r / |g|),                   r <- max(a r, min(|g|, 2 r))
+        x <- clip(x, -L, L),  L = bound * max(1, s),     s <- max(a s, min(|x|, 2 max(1, s)))
+        g <- g min(1, limit / |g|),                      r <- max(a r, min(|g|, 2 r))
 
-    with a = exp(-1 / memory) for data, exp(-10 / memory) for gradients. A scale s is the largest
-    value that has been seen of late: it follows a larger one by doubling, and forgets. Every input
-    feature has one, all targets together, and the norm of the gradient, which has no 1 in its
-    place: its first 20 values are only looked at. A value within its bounds is never touched, and
-    rare events are within: a row in a thousand that is 1 where all others are 0, as much as the
-    tails of a distribution without a variance. What stays larger, such as a level that has shifted,
-    is let in within a few timesteps.
+    with a = exp(-1 / memory). A scale s is the largest value that has been seen of late: it follows
+    a larger one by doubling, and forgets. Every input feature has one, all targets together. What
+    stays larger, such as a level that has shifted, is let in within a few timesteps.
+
+    For gradients, which have no 1 in the place of a scale, the limit is ``bound * r`` with a
+    forgetting of 10 / memory for memory / 10 timesteps after data had to be bounded, as the harm is
+    done by what follows; else, so that what is rare but real can be learned, ``bound^2 * r`` with
+    that of 1 / memory. The first 20 gradients are only looked at. What is within its bounds is
+    never touched.
 
     Inputs should be of order one, or be standardised first (`rtrl.Standardized`): values up to
     ``bound`` pass whatever was seen before. Integers (tokens, classes) are not bounded, nor are
@@ -106,14 +110,15 @@ class Guard(eqx.Module):
         return GuardState(
             inputs=jnp.zeros(() if size is None else (size,), dtype),
             targets=zero,
-            gradient=zero,
+            gradient=jnp.zeros(2, dtype),
             updates=jnp.int32(0),
+            quiet=jnp.int32(self.memory),
             divergence=None if self.divergence is None else Divergence.begin(params, dtype),
         )
 
 
 WATCH = 20  # gradients that are looked at before one is bounded
-GRADIENT = 10  # times as fast as scales of data: gradients shrink as learning goes on
+FAST = 10  # times as fast as others forgets the scale that gradients are held to after an alarm
 
 
 Bounds = tuple[Guard, Array] | None
@@ -171,24 +176,27 @@ def bound_data(
 
 
 def bound_gradient(
-    guard: Guard, state: GuardState, norm: Float[Array, ""], length: int
+    guard: Guard, state: GuardState, norm: Float[Array, ""], length: int, alarm: Bool[Array, ""]
 ) -> tuple[Float[Array, ""], GuardState, Bool[Array, ""]]:
     """Give what the gradient is to be multiplied by, and follow its scale.
 
-    A gradient that is zero or not finite leaves the scale as it was. Returns whether it is bounded,
-    too.
+    ``alarm`` says whether data of this chunk were bounded. A gradient that is zero or not finite
+    leaves the scale as it was. Returns whether the gradient is bounded, too.
     """
+    quiet = jnp.where(alarm, 0, jnp.minimum(state.quiet + length, guard.memory))
+    slow, fast = state.gradient
     counts = jnp.isfinite(norm) & (norm > 0)
-    limit = guard.bound * state.gradient
+    strict = quiet < guard.memory / FAST
+    limit = jnp.where(strict, guard.bound * fast, guard.bound**2 * slow)
     bounded = counts & (state.updates >= WATCH) & (norm > limit)
     # Exactly one where nothing is bounded: the gradient keeps its bits.
     factor = jnp.where(bounded, limit / jnp.where(counts, norm, 1), 1)
     # The first sets the scale, and all are let in until there have been enough.
     watched = jnp.where(state.updates < WATCH, norm, jnp.minimum(norm, 2 * state.gradient))
-    fallen = _decay(guard, GRADIENT * length, norm.dtype) * state.gradient
-    scale = jnp.where(counts, jnp.maximum(fallen, watched), state.gradient)
+    faded = jnp.stack([_decay(guard, n * length, norm.dtype) for n in (1, FAST)]) * state.gradient
+    scale = jnp.where(counts, jnp.maximum(faded, watched), state.gradient)
     updates = jnp.minimum(state.updates + counts, WATCH)
-    return factor, _replace(state, gradient=scale, updates=updates), bounded
+    return factor, _replace(state, gradient=scale, updates=updates, quiet=quiet), bounded
 
 
 def _follow(guard, scale: Array, peak: Array, length: int, axes: frozenset[str]) -> Array:

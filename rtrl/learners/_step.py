@@ -88,13 +88,14 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
     if guard is not None:
         axes = axes_of((state, data)) - axes_of(state.model)
         data, guarding, bounded = bound_data(guard, guarding, data, axes)
+        alarm = sum_over(bounded.sum().astype(jnp.int32), axes) > 0
     result, observed = differentiate(learner, state, data)
     # One number tells whether any of them is not finite, or too large to be squared.
     norm = global_norm(result.grads)
     finite = jnp.isfinite(norm)
     grads, too_large = result.grads, jnp.zeros((), bool)
     if guard is not None and observed is None:  # a filter has a gate of its own
-        factor, guarding, too_large = bound_gradient(guard, guarding, norm, len(data.xs))
+        factor, guarding, too_large = bound_gradient(guard, guarding, norm, len(data.xs), alarm)
         # A branch, so that a gradient which is not bounded keeps its bits.
         grads = seldom(_times, too_large, grads, factor)
     weight = sum_over(jnp.abs(result.weights).sum(), result.axes)
