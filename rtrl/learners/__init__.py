@@ -7,12 +7,15 @@ comes late; the last is here too, as it is a way of calling the first two.
 from rtrl.learners._checkpoint import load as load
 from rtrl.learners._checkpoint import save as save
 from rtrl.learners._hidden import example_input as example_input
+from rtrl.learners._hidden import hidden as hidden
 from rtrl.learners._hidden import look_ahead as look_ahead
 from rtrl.learners._hidden import prediction_like as prediction_like
+from rtrl.learners._hidden import restart as restart
 from rtrl.learners._inputs import check_xs as check_xs
 from rtrl.learners._inputs import prepare as prepare
 from rtrl.learners._interrupt import uninterrupted as uninterrupted
 from rtrl.learners._kalman import kalman as kalman
+from rtrl.learners._jit import Jitted as Jitted
 from rtrl.learners._learner import OnlineLearner as OnlineLearner
 from rtrl.learners._memory import MemoryReport as MemoryReport
 from rtrl.learners._memory import memory_report as memory_report

@@ -1,0 +1,57 @@
+"""Numbers of about 48 bits as pairs of float32: raw data where there is no float64."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+Pairs = Float[Array, "*shape 2"]
+
+
+def split(values: np.ndarray) -> np.ndarray:
+    """Give float64 numbers as the float32 nearest to them, and what that leaves.
+
+    ::
+
+        values = pair[..., 0] + pair[..., 1]    to a relative 2^-48
+
+    What is not finite, or too large for float32, becomes NaN: a missing value.
+
+    Args:
+        values: float64 of any shape.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        high = values.astype(np.float32)
+        low = (values - high).astype(np.float32)
+    pair = np.stack([high, low], -1)
+    pair[~np.isfinite(low)] = np.nan
+    return pair
+
+
+def join(pair: np.ndarray) -> np.ndarray:
+    """Give pairs as float64 again."""
+    return pair[..., 0].astype(np.float64) + pair[..., 1]
+
+
+def minus(a: Pairs, b: Pairs) -> Float[Array, "*shape"]:
+    """a - b as one float32: exact to rounding where both are large and close to each other."""
+    return (a[..., 0] - b[..., 0]) + (a[..., 1] - b[..., 1])
+
+
+def plus(a: Pairs, step: Float[Array, "*shape"]) -> Pairs:
+    """a + step, as a pair.
+
+    Source: Knuth, "The Art of Computer Programming", volume 2, 4.2.2, theorem B (two sums).
+    """
+    high, low = _two_sum(a[..., 0], step)
+    return jnp.stack(_two_sum(high, low + a[..., 1]), -1)
+
+
+def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
+
+
+def as_pair(value: Float[Array, "*shape"]) -> Pairs:
+    """A float32 as a pair."""
+    return jnp.stack([value, jnp.zeros_like(value)], -1)
