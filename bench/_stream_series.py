@@ -36,7 +36,9 @@ def _vega(name: str, columns: list[str]):
     import pandas as pd
     import vega_datasets
 
-    return pd.read_csv(os.path.join(os.path.dirname(vega_datasets.__file__), "_data", name))[columns]
+    return pd.read_csv(os.path.join(os.path.dirname(vega_datasets.__file__), "_data", name))[
+        columns
+    ]
 
 
 def _statsmodels(name: str):

@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+LARGEST = 1e18
+
 Pairs = Float[Array, "*shape 2"]
 
 
@@ -14,7 +16,7 @@ def split(values: np.ndarray) -> np.ndarray:
 
         values = pair[..., 0] + pair[..., 1]    to a relative 2^-48
 
-    What is not finite, or too large for float32, becomes NaN: a missing value.
+    What is not finite, or beyond 1e18, whose square float32 can't hold, becomes NaN: a missing value.
 
     Args:
         values: float64 of any shape.
@@ -23,7 +25,7 @@ def split(values: np.ndarray) -> np.ndarray:
         high = values.astype(np.float32)
         low = (values - high).astype(np.float32)
     pair = np.stack([high, low], -1)
-    pair[~np.isfinite(low)] = np.nan
+    pair[~(np.abs(high) <= LARGEST)] = np.nan
     return pair
 
 
