@@ -38,6 +38,7 @@ from rtrl.rules import SnAp1 as SnAp1
 from rtrl.rules import SnApN as SnApN
 from rtrl.rules import Spatial as Spatial
 from rtrl.rules import Truncated as Truncated
+from rtrl.streams import Forecaster as Forecaster
 from rtrl.streams import Standardized as Standardized
 from rtrl.streams import StandardizedState as StandardizedState
 from rtrl.streams import evaluate as evaluate

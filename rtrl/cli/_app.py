@@ -26,6 +26,7 @@ from rtrl.cli._options import (
     Header,
     Hidden,
     Horizon,
+    Learner,
     Missing,
     Optimizer,
     Out,
@@ -101,6 +102,7 @@ def train(
     epochs: Epochs = None,
     horizon: Horizon = None,
     warmup: Warmup = None,
+    learner: Learner = None,
     target: Target = None,
     features: Features = None,
     drop: Drop = None,
@@ -194,7 +196,7 @@ def compare(
     """
     from rtrl.cli._experiment import command
 
-    setup = _setup({**locals(), "rule": None, "chunk": None})
+    setup = _setup({**locals(), "rule": None, "chunk": None, "learner": "network"})
     _only_of_files(setup, locals())
     command(setup, settings, out, resume, tensorboard, steps, epochs, _command(), (rules, chunks))
 
@@ -228,6 +230,7 @@ def stream(
     optimizer: Optimizer = None,
     lr: Rate = None,
     warmup: Warmup = None,
+    learner: Learner = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Rows, then save and end.")] = None,
     out: Out = None,
     resume: Resume = False,

@@ -7,6 +7,7 @@ import numpy as np
 
 from rtrl.streams.evaluate import NRMSE
 
+TOGETHER = 256  # errors that are put to the sums at once
 POINTS = 1000  # of the history, which is thinned to half when it has more
 
 
@@ -25,6 +26,7 @@ class Score:
         self._naive: np.ndarray | None = None
         self.history: list[dict[str, float]] = []
         self._every = 1
+        self._new: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def add(self, row: int, prediction: np.ndarray, target: np.ndarray | None) -> None:
         self._waiting.append(prediction)
@@ -33,10 +35,15 @@ class Score:
         if len(self._waiting) > self.horizon:
             pair = np.stack([self._waiting[0], target])
             self._pairs.append(pair)
-            self._overall = _merge(self._overall, pair)
+            self._new.append((*pair, np.full_like(target, np.nan)))
         self._values.append(target)
         if 0 < self.horizon < len(self._values):
-            self._naive = _merge(self._naive, np.stack([self._values[0], target]))
+            if len(self._waiting) <= self.horizon:
+                self._new.append((np.full_like(target, np.nan), target, self._values[0]))
+            else:
+                self._new[-1] = (*self._new[-1][:2], self._values[0])
+        if len(self._new) >= TOGETHER:
+            self._merge_new()
         if row % self._every == 0 and len(self._pairs) > 1:
             self.history.append({"step": row, "nrmse": self.recent()})
             if len(self.history) > POINTS:
@@ -49,10 +56,21 @@ class Score:
         pairs = np.stack(self._pairs)
         return NRMSE().value(NRMSE().summary(pairs[:, 0], pairs[:, 1]))
 
+    def _merge_new(self) -> None:
+        """Put the newest errors to the sums: many together take little longer than one."""
+        if not self._new:
+            return
+        predictions, targets, values = map(np.stack, zip(*self._new, strict=True))
+        self._new.clear()
+        self._overall = _merge(self._overall, predictions, targets)
+        self._naive = _merge(self._naive, values, targets)
+
     def overall(self) -> float:
+        self._merge_new()
         return float("nan") if self._overall is None else NRMSE().value(self._overall)
 
     def last_value(self) -> float:
+        self._merge_new()
         return float("nan") if self._naive is None else NRMSE().value(self._naive)
 
     def pairs(self) -> np.ndarray:
@@ -61,6 +79,7 @@ class Score:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All but the history, to be saved."""
+        self._merge_new()
         found: dict[str, Any] = {
             "waiting": self._waiting, "values": self._values, "pairs": self._pairs,
             "overall": self._overall, "naive": self._naive,
@@ -83,7 +102,12 @@ class Score:
         return self._every
 
 
-def _merge(total: np.ndarray | None, pair: np.ndarray) -> np.ndarray:
-    pair = np.where(np.isnan(pair).any(0), np.nan, pair)  # no prediction: not scored
-    new = NRMSE().summary(pair[:1], pair[1:])
+def _merge(
+    total: np.ndarray | None, predictions: np.ndarray, targets: np.ndarray
+) -> np.ndarray | None:
+    nothing = np.isnan(predictions) | np.isnan(targets)
+    if nothing.all():
+        return total
+    targets = np.where(nothing, np.nan, targets)  # no prediction: not scored
+    new = NRMSE().summary(predictions, targets)
     return new if total is None else NRMSE().merge(total, new)

@@ -14,8 +14,8 @@ from rtrl.learners._hidden import restart as restart
 from rtrl.learners._inputs import check_xs as check_xs
 from rtrl.learners._inputs import prepare as prepare
 from rtrl.learners._interrupt import uninterrupted as uninterrupted
-from rtrl.learners._kalman import kalman as kalman
 from rtrl.learners._jit import Jitted as Jitted
+from rtrl.learners._kalman import kalman as kalman
 from rtrl.learners._learner import OnlineLearner as OnlineLearner
 from rtrl.learners._memory import MemoryReport as MemoryReport
 from rtrl.learners._memory import memory_report as memory_report

@@ -16,7 +16,7 @@ def split(values: np.ndarray) -> np.ndarray:
 
         values = pair[..., 0] + pair[..., 1]    to a relative 2^-48
 
-    What is not finite, or beyond 1e18, whose square float32 can't hold, becomes NaN: a missing value.
+    What is not finite, or beyond 1e18, whose square float32 can't hold, becomes NaN: missing.
 
     Args:
         values: float64 of any shape.

@@ -116,6 +116,15 @@ class Table:
         self.close()
         raise StopIteration
 
+    def ready(self) -> bool:
+        """Whether the next row can be had without waiting for someone to write it.
+
+        True as well where only asking for it would tell.
+        """
+        source = self._records if self._lines is None else self._lines
+        more = self._waiting or self._pending
+        return bool(more) or (self._open and getattr(source, "ready", lambda: False)())
+
     def _from_lines(self, lines: Lines) -> Row | None:
         quick = self._encode.quick
         for number, line in lines:

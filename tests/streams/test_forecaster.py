@@ -105,7 +105,7 @@ def test_least_squares_stays_bounded_where_nothing_excites_it():
         rls = learn(rls, jnp.float32([1, 0, 0]))
     diagonal = np.diag(np.asarray(rls.covariance[0]))
     assert diagonal.max() <= 1001 and np.isfinite(diagonal).all()
-    # What is excited goes on forgetting: its P is 1 - f in the limit, the inverse of a sum of powers.
+    # What is excited goes on forgetting: its P is 1 - f in the limit, one over a sum of powers.
     assert np.isclose(diagonal[0], 0.1, rtol=1e-3)
 
 
