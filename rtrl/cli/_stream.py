@@ -93,7 +93,7 @@ def _run(
     learner, state = begin(setup, source)
     score, done, header = Score(horizon, WINDOW), 0, True
     experts = None
-    if setup.learner == FORECASTER:
+    if isinstance(learner, rtrl.Forecaster):
         experts = ExpertScore(learner.names, horizon, source.out_size)
     if about is not None:
         state, arrays = _state.load(path, about, state)

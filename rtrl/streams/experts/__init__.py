@@ -9,6 +9,8 @@ from rtrl.streams.experts._lags import LONG as LONG
 from rtrl.streams.experts._lags import Lags as Lags
 from rtrl.streams.experts._lags import Member as Member
 from rtrl.streams.experts._network import Network as Network
+from rtrl.streams.experts._network import half_square as half_square
+from rtrl.streams.experts._network import small_network as small_network
 from rtrl.streams.experts._others import Others as Others
 from rtrl.streams.experts._plain import Plain as Plain
 from rtrl.streams.experts._rls import RLS as RLS
