@@ -345,7 +345,10 @@ def _command() -> str:
 
 def run(arguments: list[str]) -> None:
     """Run a command and exit: 0 if all went well, 2 with one line for a mistake of the user."""
+    from rtrl.cli._programs import keep_programs
+
     _arguments[:] = arguments
+    keep_programs()
     try:
         app(args=arguments, prog_name="rtrl")
     except UsageError as error:

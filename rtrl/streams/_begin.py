@@ -40,7 +40,7 @@ def _begin(forecaster: Any, key: Array) -> Inside:
     scale = Scale.empty()
     one = TargetState(
         history=History.empty(forecaster.longest + forecaster.ahead + 2),
-        level=scale, step=scale, change=scale, error=scale,
+        level=scale, step=scale, change=scale, peak=zero, error=scale,
         seasons=Seasons.empty(forecaster.ahead, forecaster.longest),
         experts=states, mixture=mixture,
         held=jax.tree.map(lambda a: jnp.zeros((forecaster.ahead, *a.shape), a.dtype), held),
@@ -51,7 +51,7 @@ def _begin(forecaster: Any, key: Array) -> Inside:
     return Inside(Columns.empty(forecaster.in_size), each, jnp.int32(0))
 
 
-begin = Jitted(_begin)  # one program instead of hundreds of tiny ones
+begin = Jitted(_begin, quick=True)  # one program instead of hundreds of tiny ones
 
 FIRST = 0.5  # of the weight, for the last value
 

@@ -63,7 +63,7 @@ def advance(forecaster: Any, rows: Rows, state: Inside) -> tuple[Inside, Told]:
     return eqx.combine(arrays, static), outs
 
 
-run = Jitted(advance, donate_last=True)
+run = Jitted(advance, donate_last=True, quick=True)
 
 
 def _one(forecaster: Any, state: Inside, row: Row) -> tuple[Inside, Told]:

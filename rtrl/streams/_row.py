@@ -14,7 +14,8 @@ from rtrl.streams._scale import SETTLED, Scale
 from rtrl.streams._season import Seasons
 from rtrl.streams.experts import LAGS, Features
 
-FAR = 3.0  # units that a forecast may be away from the last value
+FAR = 1.5  # times the largest change of late that a forecast may be away from the last value
+PEAK = 0.995  # of that largest change, from row to row
 CLIP = 10.0  # units of features; and deviations that a target may be away from its forecast
 PERIODS = 8  # periods before, of which means are taken
 
@@ -56,6 +57,7 @@ class TargetState(eqx.Module):
     Attributes:
         history: its values.
         level, step, change: scales of the value, of its move from row to row, and over ``ahead``.
+        peak: the largest change of late.
         error: scale of the forecasts' errors, in units.
         seasons: squared errors of every period.
         experts: the state of each.
@@ -67,6 +69,7 @@ class TargetState(eqx.Module):
     level: Scale
     step: Scale
     change: Scale
+    peak: Float[Array, ""]
     error: Scale
     seasons: Seasons
     experts: tuple[PyTree, ...]
@@ -84,14 +87,19 @@ def see(forecaster: Any, state: TargetState, row: Row) -> TargetState:
         known = fresh & (history.age > rows)
         return as_pair(jnp.where(known, history.since(0, 1, rows)[0], jnp.nan))
 
+    change = moved(ahead)
+    scale = state.change.update(change, memory)
+    size = jnp.abs(jnp.nan_to_num(change[0]))
+    size = jnp.minimum(size, CLIP * _unit(scale)[0])  # a wild value is no measure
     return eqx.tree_at(
-        lambda s: (s.history, s.level, s.step, s.change, s.seasons),
+        lambda s: (s.history, s.level, s.step, s.change, s.peak, s.seasons),
         state,
         (
             history,
             state.level.update(row.now, memory),
             state.step.update(moved(1), memory),
-            state.change.update(moved(ahead), memory),
+            scale,
+            jnp.maximum(size, PEAK * state.peak),
             state.seasons.update(history, fresh, ahead, memory),
         ),
     )
@@ -136,7 +144,8 @@ def forecast(
         for expert, inner in zip(forecaster.experts, state.experts, strict=True)
     ]
     forecasts = jnp.concatenate([mean for mean, _, _ in results])
-    forecasts = jnp.clip(jnp.where(jnp.isfinite(forecasts), forecasts, 0), -FAR, FAR)
+    far = FAR * state.peak / unit
+    forecasts = jnp.clip(jnp.where(jnp.isfinite(forecasts), forecasts, 0), -far, far)
     mixed = state.mixture.mix(forecasts)
     base = state.history.values[0]
     kept = tuple(kept for _, kept, _ in results)
@@ -152,9 +161,7 @@ def _features(
 ) -> tuple[Features, Array, Array]:
     """What experts see; the unit; and whether there is something to learn from this row."""
     history = state.history
-    # The change is about the last value: its root mean square, whatever its mean.
-    square = state.change.variance + minus(state.change.mean, jnp.zeros(2)) ** 2
-    unit = jnp.where(square > 0, jnp.sqrt(square), 1)
+    unit, there = _unit(state.change)
     steps = history.since(0, LAGS, 1)
     base = history.values[0]
     mean = jnp.where(state.level.count > 0, minus(state.level.mean, base), 0)
@@ -169,7 +176,13 @@ def _features(
         known=history.age > 0,
         reset=reset,
     )
-    return features, unit, features.known & (square > 0)
+    return features, unit, features.known & there
+
+
+def _unit(change: Scale) -> tuple[Array, Array]:
+    """The root mean square of changes, whatever their mean; 1 while there is none, and whether."""
+    square = change.variance + minus(change.mean, jnp.zeros(2)) ** 2
+    return jnp.where(square > 0, jnp.sqrt(square), 1), square > 0
 
 
 def _seasonal(forecaster: Any, state: TargetState) -> Float[Array, " 6"]:
