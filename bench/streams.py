@@ -186,7 +186,7 @@ def ratios(names: list[str], method: str, part: str) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for option in ("--table", "--without", "--speed"):
         parser.add_argument(option, action="store_true")
     given = parser.parse_args()

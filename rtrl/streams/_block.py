@@ -21,11 +21,11 @@ class Rows(NamedTuple):
         count: how many.
     """
 
-    xs: Array
-    ys: Array
-    weights: Array
-    resets: Array
-    count: Int[Array, ""]
+    xs: Any
+    ys: Any
+    weights: Any
+    resets: Any
+    count: Any
 
 
 class Inside(eqx.Module):

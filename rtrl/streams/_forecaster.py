@@ -228,13 +228,22 @@ class Forecaster(eqx.Module):
             yield state, out
 
     def predict(self, state: ForecasterState, x: ArrayLike) -> Forecast:
-        """Forecast one row without learning; the state is not touched."""
+        """Forecast one row without learning; the state is not touched.
+
+        Args:
+            state: from any call.
+            x: input, ``(in_size,)``.
+        """
         after, out = self.step(_copied(state), x)
         del after
         return out
 
     def reset(self, state: ForecasterState) -> ForecasterState:
-        """Begin a new sequence with the next row: lags and hidden states go, the rest stays."""
+        """Begin a new sequence with the next row: lags and hidden states go, the rest stays.
+
+        Args:
+            state: from any call.
+        """
         return ForecasterState(state.inside, state.items, np.bool_(True))
 
     def _take(self, state, xs, ys, weights, resets):
@@ -250,8 +259,13 @@ class Forecaster(eqx.Module):
         ys = np.full((count, self.out_size), np.nan) if ys is None else ys
         resets = np.array(resets, bool)
         resets[0] |= state.begins
-        parts = split(xs), split(ys), np.asarray(weights, np.float32), resets
-        rows = Rows(*(_padded(part, size) for part in parts), np.int32(count))
+        rows = Rows(
+            xs=_padded(split(xs), size),
+            ys=_padded(split(ys), size),
+            weights=_padded(np.asarray(weights, np.float32), size),
+            resets=_padded(resets, size),
+            count=np.int32(count),
+        )
         inside, outs = run(self, rows, state.inside)
         outs = jax.tree.map(lambda a: np.asarray(a)[:count], outs)
         base, unit = join(outs.base), outs.unit.astype(np.float64)
@@ -259,7 +273,7 @@ class Forecaster(eqx.Module):
             prediction=base + unit * outs.change,
             experts=base[..., None] + unit[..., None] * outs.forecasts,
             weights=outs.weights,
-            skipped=(~np.isfinite(ys)).any(-1).astype(np.int32),
+            skipped=np.asarray((~np.isfinite(ys)).any(-1), np.int32),
         )
         return ForecasterState(inside, state.items + count, np.bool_(False)), out
 

@@ -495,7 +495,8 @@ def test_the_forecaster_takes_rows_in_any_blocks_and_tells_of_its_experts(tmp_pa
     assert run["label"] == "forecaster" and "network, RTRL" in " ".join(run["experts"])
     assert sum(one["weight"] for one in run["experts"].values()) == pytest.approx(1, abs=1e-3)
     assert run["experts"]["last value"]["nrmse"] == pytest.approx(
-        result(tmp_path / "whole")["floors"]["last value"], rel=0.01  # which leaves the gap out
+        result(tmp_path / "whole")["floors"]["last value"],
+        rel=0.01,  # which leaves the gap out
     )
     shown = re.sub(r" +", " ", whole.err)
     assert "floor, expert, weight" in shown and "forecaster" in shown

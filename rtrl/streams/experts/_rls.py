@@ -4,7 +4,7 @@ from typing import Self
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Float
 
 CAP = 1e3  # of the diagonal of P
 
@@ -33,8 +33,13 @@ class RLS(eqx.Module):
     covariance: Float[Array, "members features features"]
 
     @classmethod
-    def empty(cls, prior: Float[Array, " members"], uses: Bool[Array, "members features"]) -> Self:
-        """Give members that know nothing, and of the features ``uses``."""
+    def empty(cls, prior: ArrayLike, uses: ArrayLike) -> Self:
+        """Give members that know nothing.
+
+        Args:
+            prior: of every member, ``(members,)``.
+            uses: which features each looks at, ``(members, features)``.
+        """
         uses = jnp.asarray(uses, jnp.float32)
         start = uses / jnp.asarray(prior, jnp.float32)[:, None]
         return cls(jnp.zeros_like(uses), start[:, :, None] * jnp.eye(uses.shape[1]))
@@ -46,12 +51,21 @@ class RLS(eqx.Module):
     def learn(
         self,
         features: Float[Array, " features"],
-        target: Float[Array, " #members"],
-        weight: Float[Array, ""],
-        forgetting: Float[Array, " members"],
-        prior: Float[Array, " members"],
+        target: ArrayLike,
+        weight: ArrayLike,
+        forgetting: ArrayLike,
+        prior: ArrayLike,
     ) -> Self:
-        """Learn one pair; with weight 0 nothing changes."""
+        """Learn one pair; with weight 0 nothing changes.
+
+        Args:
+            features: x.
+            target: y, one for all members or one each.
+            weight: a.
+            forgetting: f of every member, ``(members,)``.
+            prior: as it began with.
+        """
+        weight = jnp.asarray(weight, jnp.float32)
         forgetting = jnp.where(weight > 0, jnp.asarray(forgetting, jnp.float32), 1)
         gain = self.covariance @ features  # P x; features that are not used have none
         spread = forgetting + weight * (gain @ features)
