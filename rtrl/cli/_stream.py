@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 import rtrl
 from rtrl.cli import _state
+from rtrl.cli._blocks import in_blocks, one_by_one, target_of
 from rtrl.cli._closing import close_stream
 from rtrl.cli._data import Data, squared_error
 from rtrl.cli._errors import UsageError
@@ -113,9 +114,9 @@ def _run(
     with progress(console, title, last, first, "rows", live=not sys.stdout.isatty()) as bar:
         given = stop.items(iter(rows))
         if experts is None:
-            pairs = _one_by_one(learner, state, given, setup.chunk or 1, source)
+            pairs = one_by_one(learner, state, given, setup.chunk or 1, source)
         else:
-            pairs = _in_blocks(learner, state, given, source, last)
+            pairs = in_blocks(learner, state, given, source, last)
         try:
             if header:
                 ahead = f" +{horizon}" if horizon else ""
@@ -127,7 +128,7 @@ def _run(
                     break
                 state, out, items = block
                 if experts:
-                    experts.add(out, np.stack([_target(item, source) for item in items]))
+                    experts.add(out, np.stack([target_of(item, source) for item in items]))
                 predictions = np.asarray(out.prediction, np.float64).reshape(len(items), -1)
                 lines = []
                 for prediction, item in zip(predictions, items, strict=True):
@@ -158,52 +159,6 @@ def _run(
         state = f"{'Stopped; the' if stop.requested else 'The'} state after row {row:,}"
         again = "To go on: the same command with --resume"
         console.print(f"{state} is in {path}. {again}", soft_wrap=True)
-
-
-class Item(NamedTuple):
-    """A row as it was read: what a learner takes, its number, whether it fills a gap."""
-
-    row: Any
-    number: int
-    filled: bool
-
-
-def _one_by_one(learner: Any, state: Any, rows: Iterator, chunk: int, source: Table) -> Iterator:
-    """Each row with the state after it, and what was told of it."""
-    newest: list[Any] = []
-    for now, out in learner.stream(state, _tap(rows, newest), chunk, source.horizon):
-        yield now, out, [_item(newest.pop(), source)]
-
-
-def _in_blocks(
-    forecaster: Any, state: Any, rows: Iterator, source: Table, last: int | None
-) -> Iterator:
-    """All rows that are there at once, up to a block of them; one that comes alone, alone."""
-    for row in rows:
-        items = [_item(row, source)]
-        while len(items) < forecaster.block and items[-1].number != last and source.ready():
-            row = next(rows, None)
-            if row is None:
-                break
-            items.append(_item(row, source))
-        xs = np.stack([item.row[0] for item in items])
-        ys = np.stack([_target(item, source) for item in items])
-        weights, resets = ([_part(item, n) for item in items] for n in (2, 3))
-        state, out = forecaster.scan(state, xs, ys, weights=weights, resets=resets)
-        yield state, out, items
-
-
-def _part(item: Item, place: int) -> float:
-    """The weight or the reset of a row."""
-    return item.row[place] if len(item.row) > place else (1.0, False)[place - 2]
-
-
-def _item(row: Any, source: Table) -> Item:
-    return Item(row, source.rows - source.inserted, source.filled)
-
-
-def _target(item: Item, source: Table) -> np.ndarray:
-    return np.full(source.out_size, np.nan) if item.row[1] is None else item.row[1]
 
 
 def begin(setup: Setup, source: Table) -> tuple[Any, Any]:
@@ -282,12 +237,6 @@ def _about(path: Path, given: Setup) -> dict[str, Any]:
     if about["command"] != "stream":
         raise UsageError(f"--resume: {path} is a state of `rtrl {about['command']}`.")
     return about
-
-
-def _tap(source: Iterator, newest: list) -> Iterator:
-    for item in source:
-        newest[:] = [item]
-        yield item
 
 
 def _save(

@@ -13,8 +13,9 @@ from rtrl.learners import naming_item, uninterrupted, unpack
 from rtrl.streams import experts as kinds
 from rtrl.streams._begin import begin
 from rtrl.streams._block import Rows, run
+from rtrl.streams._default_experts import default_experts
 from rtrl.streams._forecaster_state import Forecast, ForecasterState
-from rtrl.streams._pair import join, split
+from rtrl.streams._pair import as_numbers, join, split
 from rtrl.validate import require, require_integer
 
 BLOCK = 256  # rows that go in at once, at most
@@ -30,7 +31,7 @@ class Forecaster(eqx.Module):
 
     Every expert forecasts the change of the target until its value comes, ``delay`` rows later, in
     the unit of such changes so far. When it has come, every expert learns from it, and its weight
-    follows how well it told (`rtrl.streams` holds the parts). What is hard to learn is left to
+    follows how well it told. What is hard to learn is left to
     those who have it by construction: the last value, seasons, lags. The network, an
     `OnlineLearner`, is one of the experts.
 
@@ -154,8 +155,8 @@ class Forecaster(eqx.Module):
         Raises:
             ValueError: an argument of the wrong shape or kind, named; nothing has changed then.
         """
-        x = _numbers(x, "x", (self.in_size,))
-        y = None if y is None else _numbers(y, "y", (self.out_size,))[None]
+        x = as_numbers(x, "x", (self.in_size,))
+        y = None if y is None else as_numbers(y, "y", (self.out_size,))[None]
         state, out = uninterrupted(
             self._take, state, x[None], y, np.reshape(weight, (1,)), np.reshape(reset, (1,))
         )
@@ -183,8 +184,8 @@ class Forecaster(eqx.Module):
         Raises:
             ValueError: as `step`.
         """
-        xs = _numbers(xs, "xs", (None, self.in_size))
-        ys = None if ys is None else _numbers(ys, "ys", (len(xs), self.out_size))
+        xs = as_numbers(xs, "xs", (None, self.in_size))
+        ys = None if ys is None else as_numbers(ys, "ys", (len(xs), self.out_size))
         weights = np.broadcast_to(1.0 if weights is None else weights, (len(xs),))
         resets = np.broadcast_to(False if resets is None else resets, (len(xs),))
         parts = []
@@ -233,6 +234,8 @@ class Forecaster(eqx.Module):
         Args:
             state: from any call.
             x: input, ``(in_size,)``.
+
+        Returns the forecast.
         """
         after, out = self.step(_copied(state), x)
         del after
@@ -243,6 +246,8 @@ class Forecaster(eqx.Module):
 
         Args:
             state: from any call.
+
+        Returns the new state.
         """
         return ForecasterState(state.inside, state.items, np.bool_(True))
 
@@ -278,14 +283,6 @@ class Forecaster(eqx.Module):
         return ForecasterState(inside, state.items + count, np.bool_(False)), out
 
 
-def default_experts(columns: int) -> list[Any]:
-    """The experts for so many inputs beside the target's own value."""
-    found = [kinds.Plain(), kinds.Lags(), kinds.Lags(kinds.LONG), kinds.Seasonal(), kinds.Echo()]
-    if columns:
-        found.append(kinds.Others())
-    return [*found, kinds.Network()]
-
-
 def _padded(array: np.ndarray, size: int) -> np.ndarray:
     whole = np.zeros((size, *array.shape[1:]), array.dtype)
     whole[: len(array)] = array
@@ -295,17 +292,3 @@ def _padded(array: np.ndarray, size: int) -> np.ndarray:
 def _copied(state: ForecasterState) -> ForecasterState:
     copy = jax.tree.map(lambda a: jnp.copy(a) if eqx.is_array(a) else a, state.inside)
     return ForecasterState(copy, state.items, state.begins)
-
-
-def _numbers(value: Any, argument: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """As float64: raw units may not fit the device's precision."""
-    try:
-        array = np.asarray(value, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{argument}: expected numbers, got {value!r}.") from error
-    fits = array.ndim == len(shape) and all(
-        want is None or want == have for want, have in zip(shape, array.shape, strict=True)
-    )
-    expected = ", ".join("time" if size is None else str(size) for size in shape)
-    require(fits, argument, f"an array ({expected})", array.shape)
-    return array

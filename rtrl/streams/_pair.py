@@ -1,8 +1,12 @@
 """Numbers of about 48 bits as pairs of float32: raw data where there is no float64."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from rtrl.validate import require
 
 LARGEST = 1e18
 
@@ -57,3 +61,17 @@ def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:
 def as_pair(value: Float[Array, "*shape"]) -> Pairs:
     """A float32 as a pair."""
     return jnp.stack([value, jnp.zeros_like(value)], -1)
+
+
+def as_numbers(value: Any, argument: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """As float64: raw units may not fit the device's precision."""
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{argument}: expected numbers, got {value!r}.") from error
+    fits = array.ndim == len(shape) and all(
+        want is None or want == have for want, have in zip(shape, array.shape, strict=True)
+    )
+    expected = ", ".join("time" if size is None else str(size) for size in shape)
+    require(fits, argument, f"an array ({expected})", array.shape)
+    return array
