@@ -34,7 +34,7 @@ def _begin(forecaster: Any, key: Array) -> Inside:
         eqx.filter_eval_shape(expert.predict, state, features)[1]
         for expert, state in zip(forecaster.experts, states, strict=True)
     )
-    mixture = Mixture.empty(prior)
+    mixture = Mixture.empty(prior, forecaster.ahead)
     forecasts = jnp.zeros(len(prior))
     held = Held(jnp.zeros(2), zero, kept, forecasts, mixture.mix(forecasts), no)
     scale = Scale.empty()

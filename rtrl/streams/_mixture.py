@@ -97,7 +97,12 @@ class Mixed(NamedTuple):
 
 
 FORGETTING = np.array([0.998], np.float32)  # of the correction
-PRIOR = np.array([100.0], np.float32)
+PRIOR = np.array([100.0], np.float32)  # times the rows ahead
+
+
+def slower(settings: tuple[Setting, ...], ahead: int) -> tuple[Setting, ...]:
+    """Settings for forecasts further ahead, whose errors are alike over so many rows."""
+    return tuple(s._replace(memory=max(s.memory, 4.0 * ahead)) for s in settings)
 
 
 class Mixture(eqx.Module):
@@ -118,12 +123,12 @@ class Mixture(eqx.Module):
     judge: Weights
 
     @classmethod
-    def empty(cls, prior: ArrayLike) -> Self:
+    def empty(cls, prior: ArrayLike, ahead: int) -> Self:
         experts, settings = np.size(prior), len(SETTINGS)
         views = [(1 - CORRECTED) / settings] * settings + [CORRECTED]
         return cls(
             Weights.empty(prior, settings),
-            RLS.empty(PRIOR, jnp.ones((1, experts), bool)),
+            RLS.empty(PRIOR * ahead, jnp.ones((1, experts), bool)),
             Weights.empty(np.array(views), len(JUDGE)),
         )
 
@@ -148,12 +153,13 @@ class Mixture(eqx.Module):
         mixed: Mixed,
         target: Float[Array, ""],
         weight: Float[Array, ""],
+        ahead: int,
     ) -> Self:
         """Learn from what came true, with the forecasts as they were made."""
         first = mixed.views[0]
         apart, left = forecasts - first, target - first
         return type(self)(
-            self.weights.learn(forecasts, target, weight, SETTINGS),
-            self.correction.learn(apart, left, weight, FORGETTING, PRIOR),
-            self.judge.learn(mixed.views, target, weight, JUDGE),
+            self.weights.learn(forecasts, target, weight, slower(SETTINGS, ahead)),
+            self.correction.learn(apart, left, weight, FORGETTING, PRIOR * ahead),
+            self.judge.learn(mixed.views, target, weight, slower(JUDGE, ahead)),
         )

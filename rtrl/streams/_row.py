@@ -128,7 +128,7 @@ def learn(forecaster: Any, state: TargetState, row: Row, slot: Array) -> TargetS
         state,
         (
             experts,
-            state.mixture.learn(held.forecasts, held.mixed, target, weight),
+            state.mixture.learn(held.forecasts, held.mixed, target, weight, forecaster.ahead),
             state.error.update(as_pair(away), forecaster.memory),
         ),
     )
