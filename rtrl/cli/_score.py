@@ -21,7 +21,8 @@ class Score:
         self.horizon, self.window = horizon, window
         self._waiting: deque[np.ndarray] = deque(maxlen=horizon + 1)
         self._values: deque[np.ndarray] = deque(maxlen=horizon + 1)
-        self._pairs: deque[np.ndarray] = deque(maxlen=window)
+        self._pairs: np.ndarray | None = None  # the newest at the end of what is filled
+        self._filled = 0
         self._overall: np.ndarray | None = None
         self._naive: np.ndarray | None = None
         self.history: list[dict[str, float]] = []
@@ -33,9 +34,8 @@ class Score:
         if target is None:
             return
         if len(self._waiting) > self.horizon:
-            pair = np.stack([self._waiting[0], target])
-            self._pairs.append(pair)
-            self._new.append((*pair, np.full_like(target, np.nan)))
+            self._keep(self._waiting[0], target)
+            self._new.append((self._waiting[0], target, np.full_like(target, np.nan)))
         self._values.append(target)
         if 0 < self.horizon < len(self._values):
             if len(self._waiting) <= self.horizon:
@@ -44,16 +44,25 @@ class Score:
                 self._new[-1] = (*self._new[-1][:2], self._values[0])
         if len(self._new) >= TOGETHER:
             self._merge_new()
-        if row % self._every == 0 and len(self._pairs) > 1:
+        if row % self._every == 0 and self._filled > 1:
             self.history.append({"step": row, "nrmse": self.recent()})
             if len(self.history) > POINTS:
                 self._every *= 2
                 self.history = [r for r in self.history if r["step"] % self._every == 0]
 
+    def _keep(self, prediction: np.ndarray, target: np.ndarray) -> None:
+        if self._pairs is None:
+            self._pairs = np.zeros((2 * self.window, 2, len(target)))
+        if self._filled == len(self._pairs):
+            self._pairs[: self.window] = self._pairs[self.window :]
+            self._filled = self.window
+        self._pairs[self._filled] = prediction, target
+        self._filled += 1
+
     def recent(self) -> float:
-        if not self._pairs:
+        pairs = self.pairs()
+        if not len(pairs):
             return float("nan")
-        pairs = np.stack(self._pairs)
         return NRMSE().value(NRMSE().summary(pairs[:, 0], pairs[:, 1]))
 
     def _merge_new(self) -> None:
@@ -75,13 +84,15 @@ class Score:
 
     def pairs(self) -> np.ndarray:
         """The newest predictions and their targets, ``(rows, 2, targets)``."""
-        return np.stack(self._pairs) if self._pairs else np.zeros((0, 2, 1))
+        if self._pairs is None:
+            return np.zeros((0, 2, 1))
+        return self._pairs[max(0, self._filled - self.window) : self._filled]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All but the history, to be saved."""
         self._merge_new()
         found: dict[str, Any] = {
-            "waiting": self._waiting, "values": self._values, "pairs": self._pairs,
+            "waiting": self._waiting, "values": self._values, "pairs": self.pairs(),
             "overall": self._overall, "naive": self._naive,
         }  # fmt: skip
         return {k: np.array(v) for k, v in found.items() if v is not None and len(v)}
@@ -91,8 +102,10 @@ class Score:
         cls, horizon: int, window: int, arrays: dict[str, np.ndarray], history: list, every: int
     ) -> Self:
         score = cls(horizon, window)
-        for name in ("waiting", "values", "pairs"):
+        for name in ("waiting", "values"):
             getattr(score, "_" + name).extend(arrays.get(name, ()))
+        for prediction, target in arrays.get("pairs", ()):
+            score._keep(prediction, target)
         score._overall, score._naive = arrays.get("overall"), arrays.get("naive")
         score.history, score._every = history, every
         return score
