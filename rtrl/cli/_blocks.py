@@ -29,11 +29,11 @@ def in_blocks(
     """All rows that are there at once, up to a block of them; one that comes alone, alone."""
     for row in rows:
         items = [_item(row, source)]
-        while len(items) < forecaster.block and items[-1].number != last and source.ready():
-            row = next(rows, None)
-            if row is None:
+        while len(items) < forecaster.block and items[-1].number != last:
+            more = source.next_ready()
+            if more is None:
                 break
-            items.append(_item(row, source))
+            items.append(_item(more, source))
         xs = np.stack([item.row[0] for item in items])
         ys = np.stack([target_of(item, source) for item in items])
         weights, resets = ([_part(item, n) for item in items] for n in (2, 3))

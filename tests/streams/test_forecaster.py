@@ -221,6 +221,9 @@ def test_the_first_forecast_is_the_last_value_and_learning_beats_it():
     assert early < 2  # and not 100
     assert nrmse(out.prediction[500:], y[500:]) < 0.6 * nrmse(y[500:], y[500:])
     assert np.allclose(out.weights.sum(-1), 1, atol=1e-5)
+    # Nobody goes further from the last value than half as far again as it went so far.
+    moves = np.maximum.accumulate(np.abs(np.diff(y[:, 0], prepend=y[0, 0])))
+    assert (np.abs(out.experts[:, 0] - y) <= 1.5001 * moves[:, None] + 1e-4).all()
     season = forecaster().names.index("mean season")
     assert np.abs(out.experts[500:-1, 0, season] - y[501:, 0]).std() < 0.13  # 24 rows were found
 
