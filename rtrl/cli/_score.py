@@ -90,8 +90,9 @@ class Score:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All but the history, to be saved."""
-        self._merge_new()
+        new = np.array(self._new)  # not merged yet: sums are the same bits however it is cut
         found: dict[str, Any] = {
+            "new": new,
             "waiting": self._waiting, "values": self._values, "pairs": self.pairs(),
             "overall": self._overall, "naive": self._naive,
         }  # fmt: skip
@@ -106,6 +107,7 @@ class Score:
             getattr(score, "_" + name).extend(arrays.get(name, ()))
         for prediction, target in arrays.get("pairs", ()):
             score._keep(prediction, target)
+        score._new = [tuple(parts) for parts in arrays.get("new", ())]
         score._overall, score._naive = arrays.get("overall"), arrays.get("naive")
         score.history, score._every = history, every
         return score

@@ -225,7 +225,8 @@ def test_the_first_forecast_is_the_last_value_and_learning_beats_it():
     moves = np.maximum.accumulate(np.abs(np.diff(y[:, 0], prepend=y[0, 0])))
     assert (np.abs(out.experts[:, 0] - y) <= 1.5001 * moves[:, None] + 1e-4).all()
     season = forecaster().names.index("mean season")
-    assert np.abs(out.experts[500:-1, 0, season] - y[501:, 0]).std() < 0.13  # 24 rows were found
+    left = out.experts[500:-1, 0, season] - y[501:, 0]
+    assert np.sqrt(np.mean(left**2)) < 0.13  # 24 rows were found: the noise is 0.1
 
 
 def test_it_recovers_from_a_change_of_level_and_from_one_wild_value():
@@ -257,8 +258,10 @@ def test_forecasts_look_ahead_without_learning_and_resets_forget_lags():
     state, _ = run(one, y[:50])
     looked = one.predict(state, y[50])
     again = one.predict(state, y[50])
-    stepped = one.step(one.reset(state), y[50], y[50])[1]
-    assert same(looked, again) and not same(looked.prediction, stepped.prediction)
+    assert same(looked, again)
+    _, straight = one.step(run(one, y[:50])[0], y[50], y[50])
+    _, stepped = one.step(one.reset(state), y[50], y[50])
+    assert not same(straight.prediction, stepped.prediction)
     with pytest.raises(ValueError, match="state"):
         one.step(state, y[50], y[50])
     _, out = one.step(run(one, y[:50])[0], y[50], y[50], 1.0, True)
