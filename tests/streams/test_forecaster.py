@@ -14,6 +14,7 @@ from rtrl.streams._mixture import SETTINGS, WILD, Weights
 from rtrl.streams._pair import join, minus, plus, split
 from rtrl.streams._scale import Scale
 
+f32 = functools.partial(np.array, dtype=np.float32)
 PLAIN = (experts.Plain(), experts.Lags(), experts.Seasonal())
 
 
@@ -37,7 +38,10 @@ def nrmse(prediction, y, ahead=1):
 
 def bits(tree):
     leaves = jax.tree.leaves(eqx.filter(tree, eqx.is_array_like))
-    typed = (jnp.issubdtype(getattr(a, "dtype", None), jax.dtypes.prng_key) for a in leaves)
+    typed = (
+        jnp.issubdtype(np.result_type(a) if np.isscalar(a) else a.dtype, jax.dtypes.prng_key)
+        for a in leaves
+    )
     return [
         np.asarray(jax.random.key_data(a) if k else a) for a, k in zip(leaves, typed, strict=True)
     ]
@@ -66,7 +70,7 @@ def test_pairs_hold_what_float32_loses():
     pairs = split(values)
     assert np.allclose(join(pairs)[:3], values[:3], rtol=2**-47, atol=0)
     assert np.isnan(pairs[3:]).all()  # too large, or missing
-    moved = plus(jnp.asarray(pairs[:3]), jnp.float32([0.25, 1e-15, 1e-9]))
+    moved = plus(jnp.asarray(pairs[:3]), jnp.asarray([0.25, 1e-15, 1e-9], jnp.float32))
     moved = np.asarray(join(np.asarray(moved))) - values[:3]
     # float32 alone would lose each of these moves whole.
     assert np.allclose(moved, [0.25, 1e-15, 1e-9], rtol=1e-4)
@@ -79,7 +83,7 @@ def test_least_squares_is_the_closed_form_in_float64():
     x, y = rng.normal(size=(n, d)), rng.normal(size=n)
     weight = rng.integers(0, 2, n) * rng.uniform(0.5, 2, n)
     uses = np.array([[True] * d, [True] * 3 + [False] * 2])
-    both = np.float32([forgetting] * 2), np.float32([prior] * 2)
+    both = f32([forgetting] * 2), f32([prior] * 2)
     rls = experts.RLS.empty(both[1], uses)
     learn = jax.jit(lambda rls, x, y, a: rls.learn(x, y, a, *both))
     for now in zip(x, y, weight, strict=True):
@@ -99,10 +103,10 @@ def test_least_squares_is_the_closed_form_in_float64():
 
 
 def test_least_squares_stays_bounded_where_nothing_excites_it():
-    rls = experts.RLS.empty(np.float32([1.0]), np.ones((1, 3), bool))
-    learn = jax.jit(lambda rls, x: rls.learn(x, 1.0, 1.0, np.float32([0.9]), np.float32([1.0])))
+    rls = experts.RLS.empty(f32([1.0]), np.ones((1, 3), bool))
+    learn = jax.jit(lambda rls, x: rls.learn(x, 1.0, 1.0, f32([0.9]), f32([1.0])))
     for _ in range(1000):  # 0.9**-1000 is 1e46
-        rls = learn(rls, jnp.float32([1, 0, 0]))
+        rls = learn(rls, f32([1, 0, 0]))
     diagonal = np.diag(np.asarray(rls.covariance[0]))
     assert diagonal.max() <= 1001 and np.isfinite(diagonal).all()
     # What is excited goes on forgetting: its P is 1 - f in the limit, one over a sum of powers.
