@@ -84,9 +84,7 @@ def forecast(series: Series, given: Any = default_experts) -> np.ndarray:
 
 def truncated(series: Series) -> np.ndarray:
     """Our network of the same size without a trace, by itself."""
-    learner = rtrl.OnlineLearner(
-        experts.half_square, rtrl.kalman(lambda grads: grads.decoder.bias[0]), rule=rtrl.Truncated()
-    )
+    learner = rtrl.OnlineLearner(experts.half_square, rtrl.kalman(), rule=rtrl.Truncated())
     x, found = filled(series.x), []
     for target in series.targets:
         import jax

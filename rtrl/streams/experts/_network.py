@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rtrl.cells import LRU
-from rtrl.learners import OnlineLearner, hidden, kalman, restart
+from rtrl.learners import OnlineLearner, hidden, kalman, restarted
 from rtrl.networks import SequenceModel
 from rtrl.streams.experts._others import mixer
 
@@ -31,7 +31,7 @@ def small_network(in_size: int, key) -> SequenceModel:
 
 @functools.cache  # one learner: forecasters of the same sizes share one compiled program
 def default_learner() -> OnlineLearner:
-    optimizer = kalman(lambda grads: grads.decoder.bias[0], prior=10.0)
+    optimizer = kalman(prior=10.0)
     return OnlineLearner(half_square, optimizer)
 
 
@@ -68,8 +68,7 @@ class Network(eqx.Module):
         others = jnp.concatenate([features.inputs, features.moves])
         others = others if mix is None else mix @ others
         x = jnp.concatenate([jnp.stack([features.level, features.step]), others])
-        fresh = restart(learned.model, carry, None)
-        carry = jax.tree.map(lambda a, b: jnp.where(features.reset, a, b), fresh, carry)
+        carry = restarted(learned.model, carry, features.reset)
         prediction, carry = self.learner.predict(learned, x, carry)
         # Nothing is forecast before anything has been learned.
         prediction = jnp.where(rows > WARMUP, prediction, 0).astype(jnp.float32)
