@@ -26,6 +26,7 @@ from rtrl.cli._options import (
     Header,
     Hidden,
     Horizon,
+    Learner,
     Look,
     Missing,
     Optimizer,
@@ -102,6 +103,7 @@ def train(
     epochs: Epochs = None,
     horizon: Horizon = None,
     warmup: Warmup = None,
+    learner: Learner = None,
     target: Target = None,
     features: Features = None,
     drop: Drop = None,
@@ -197,7 +199,7 @@ def compare(
     """
     from rtrl.cli._experiment import command
 
-    setup = _setup({**locals(), "rule": None, "chunk": None})
+    setup = _setup({**locals(), "rule": None, "chunk": None, "learner": "network"})
     _only_of_files(setup, locals())
     command(setup, settings, out, resume, tensorboard, steps, epochs, _command(), (rules, chunks))
 
@@ -232,6 +234,7 @@ def stream(
     optimizer: Optimizer = None,
     lr: Rate = None,
     warmup: Warmup = None,
+    learner: Learner = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Rows, then save and end.")] = None,
     out: Out = None,
     resume: Resume = False,
@@ -351,7 +354,10 @@ def _command() -> str:
 
 def run(arguments: list[str]) -> None:
     """Run a command and exit: 0 if all went well, 2 with one line for a mistake of the user."""
+    from rtrl.cli._programs import keep_programs
+
     _arguments[:] = arguments
+    keep_programs()
     try:
         app(args=arguments, prog_name="rtrl")
     except UsageError as error:

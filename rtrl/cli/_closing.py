@@ -7,10 +7,11 @@ import numpy as np
 
 from rtrl.cli import _report
 from rtrl.cli._data import Data, floors
-from rtrl.cli._learn import RECENT, WINDOW, Done, Run
+from rtrl.cli._experts import ExpertScore
+from rtrl.cli._learn import RECENT, WINDOW, Done, Run, expert_score
 from rtrl.cli._picture import SHOWN, Line, draw
 from rtrl.cli._score import Score
-from rtrl.cli._setup import Setup, as_dict, label
+from rtrl.cli._setup import FORECASTER, Setup, as_dict, build_forecaster, label
 
 UNIT = {"stream": "timesteps", "sequences": "batches", "labelled": "batches"}
 STEP = {"stream": "timestep", "sequences": "batch", "labelled": "epoch"}
@@ -30,13 +31,15 @@ def close_runs(
     if done[0].setup.settings and data.kind != "stream":
         references = {f"{k} (defaults)": v for k, v in references.items()}
     named = {label(d.setup): d for d in done}
+    experts = _experts_of(data, done[0])
+    told, notes = _expert_rows(experts, references)
     what = WHAT[data.kind].format(h=data.horizon, metric=data.metric)
     title, streaming = f"{name}: {what}", data.kind == "stream"
     console.print()
     _report.print_table(
         console, title, data.metric,
-        {k: d.figures[data.metric] for k, d in named.items()}, references,
-        {k: _speed(d, UNIT[data.kind]) for k, d in named.items()},
+        {k: d.figures[data.metric] for k, d in named.items()}, {**references, **told},
+        {**{k: _speed(d, UNIT[data.kind]) for k, d in named.items()}, **notes},
     )  # fmt: skip
     if data.task.floors and not streaming:
         console.print(f"Floors in the words of the task: {data.task.floors}", soft_wrap=True)
@@ -48,6 +51,7 @@ def close_runs(
             "finished": d.finished,
             "figures": d.figures,
             "history": d.run.history,
+            **_expert_figures(experts),
         }
         for k, d in named.items()
     ]
@@ -61,6 +65,7 @@ def close_runs(
         _forecast(data, best) if streaming and best.run.done else None,
         over=f" over the last {WINDOW}" if streaming else "",
         scored=(steps // 2, steps) if streaming else None,
+        weights=experts and experts.over_time(),
     )  # fmt: skip
     console.print(f"Written: {folder}/curve.png, result.json", soft_wrap=True)
 
@@ -77,6 +82,7 @@ def close_stream(
     left_out: int,
     speed: float,
     targets: list[str],
+    experts: ExpertScore | None = None,
 ) -> None:
     """Report on a stream of ``rows``, ``new`` of them since it was resumed."""
     name, h = Path(setup.task).name, setup.horizon or 0
@@ -84,11 +90,12 @@ def close_stream(
     references = {"mean of the target": 1.0}
     if h:
         references["last value"] = score.last_value()
+    told, notes = _expert_rows(experts, references)
     ours, recent = label(setup), score.recent()
     console.print()
     _report.print_table(
-        console, f"{name}: {what}", "nrmse", {ours: score.overall()}, references,
-        {ours: f"last {WINDOW}: {recent:.3f}" if recent == recent else ""},
+        console, f"{name}: {what}", "nrmse", {ours: score.overall()}, {**references, **told},
+        {ours: f"last {WINDOW}: {recent:.3f}" if recent == recent else "", **notes},
     )  # fmt: skip
     pace = f", {speed:,.0f} rows/s" if speed == speed else ""
     console.print(f"{new:,} rows learned, {left_out:,} left out{pace}", soft_wrap=True)
@@ -100,6 +107,7 @@ def close_stream(
         "left_out": left_out,
         "figures": figures,
         "history": score.history,
+        **_expert_figures(experts),
     }
     _report.write_result(folder, command, name, what, "nrmse", setup.seed, references, [run])
     pairs = score.pairs()[-SHOWN:]
@@ -115,8 +123,36 @@ def close_stream(
         "row", [line], references,
         (np.arange(rows - len(pairs), rows) + 1, pairs[:, 1, 0], pairs[:, 0, 0], targets[0],
          ours),
-        over=f" over the last {WINDOW}",
+        over=f" over the last {WINDOW}", weights=experts and experts.over_time(),
     )  # fmt: skip
+
+
+def _experts_of(data: Data, done: Done) -> ExpertScore | None:
+    """How the experts of a run did, if it was one of a forecaster that has begun."""
+    if done.setup.learner != FORECASTER or not done.run.arrays:
+        return None
+    forecaster = build_forecaster(done.setup, data.in_size or 0, data.out_size, data.own)
+    return expert_score(forecaster.names, data, done.run.done).restore(done.run.arrays)
+
+
+def _expert_rows(
+    experts: ExpertScore | None, floors: dict[str, float]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Figures and weights of the experts that counted most, for the table."""
+    if experts is None:
+        return {}, {}
+    figures, weights = experts.nrmse(), experts.mean_weights()
+    notes = {name: f"expert, weight {weights[name]:.0%}" for name in experts.told()}
+    notes = {k: "floor, " + v if k in floors else v for k, v in notes.items()}
+    return {name: figures[name] for name in notes if name not in floors}, notes
+
+
+def _expert_figures(experts: ExpertScore | None) -> dict[str, Any]:
+    """All experts, for ``result.json``."""
+    if experts is None:
+        return {}
+    figures, weights = experts.nrmse(), experts.mean_weights()
+    return {"experts": {k: {"nrmse": v, "weight": weights[k]} for k, v in figures.items()}}
 
 
 def _speed(done: Done, unit: str) -> str:

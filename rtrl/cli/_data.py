@@ -12,7 +12,7 @@ import optax
 from rtrl.cli._errors import UsageError, refuse
 from rtrl.cli._names import FILE, find_task, is_file
 from rtrl.cli._progress import error_console
-from rtrl.cli._table import Reports, naming_options, print_columns, refuse_no_target
+from rtrl.cli._table import Reports, naming_options, places, print_columns, refuse_no_target
 from rtrl.streams.evaluate import NRMSE
 from rtrl.tables import read
 from rtrl.tasks import Sequences, Stream, Task, baselines, copying_loss
@@ -35,6 +35,7 @@ class Data(NamedTuple):
         horizon: timesteps from an input to its target (0 but for streams).
         targets: names of what is predicted, for the picture.
         scaled: which inputs of a stream are on a scale of their own already.
+        own: where among the inputs the targets' own values are.
     """
 
     task: Task
@@ -47,6 +48,7 @@ class Data(NamedTuple):
     horizon: int = 0
     targets: tuple[str, ...] = ()
     scaled: tuple[bool, ...] = ()
+    own: tuple[int, ...] | None = None
 
 
 def squared_error(prediction, target):
@@ -131,7 +133,8 @@ def _file(task: Task, path: str, target: list[str] | None, settings: dict[str, A
             stream = table.arrays()
     reports.close(table)
     data = _stream(task, stream, table.horizon, tuple(table.targets))
-    return data._replace(scaled=tuple(table.scaled.tolist()))
+    own = places(table.targets, table.features)
+    return data._replace(scaled=tuple(table.scaled.tolist()), own=own)
 
 
 def _sequences(task: Task, batch: int | None, settings: dict[str, Any]) -> Data:

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 import rtrl
 from rtrl.cli import _state
 from rtrl.cli._data import squared_error
-from rtrl.cli._setup import Setup, build_learner, build_model
+from rtrl.cli._setup import FORECASTER, Setup, build_forecaster, build_learner, build_model
 
 EDGES = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, float("inf"))
 WIDTH = 40
@@ -22,7 +22,10 @@ def inspect(console: Any, path: Path) -> None:
     """Print parameters, timescales, traces and memory of a run."""
     about = _state.read_about(path)
     setup = Setup(**about["setup"])
-    _, state = rebuild(path, about, setup)
+    built, state = rebuild(path, about, setup)
+    if setup.learner == FORECASTER:
+        _inspect_forecaster(console, path, about, built, state)
+        return
     learner, held = _innermost(state)
     console.print(f"{path}: rtrl {about['command']} {setup.task}, {about['done']:,} steps done")
     used = [f"{k} {v}" for k, v in about["setup"].items() if v is not None and k != "task"]
@@ -38,12 +41,28 @@ def inspect(console: Any, path: Path) -> None:
 def rebuild(path: Path, about: dict[str, Any], setup: Setup) -> tuple[Any, Any]:
     """The learner and the state of a run without its data."""
     sizes = about["sizes"]
+    if setup.learner == FORECASTER:
+        built = build_forecaster(setup, sizes["in_size"], sizes["out_size"], sizes["own"])
+        return built, _state.load(path, about, built.init())[0]
     model = build_model(setup, sizes["in_size"], sizes["out_size"])
     built = build_learner(setup, sizes["kind"], squared_error, model)
     state = built.init(model, batch_size=setup.batch)
     if sizes["kind"] == "stream":
         state = rtrl.open_stream(state, chunk=setup.chunk or 1, delay=setup.horizon or 0)
     return built, _state.load(path, about, state)[0]
+
+
+def _inspect_forecaster(console: Any, path: Path, about: dict, built: Any, state: Any) -> None:
+    console.print(f"{path}: rtrl {about['command']} {about['setup']['task']}, "
+                  f"{about['done']:,} steps done")  # fmt: skip
+    weights = np.asarray(jax.vmap(lambda m: m.shares)(state.inside.targets.mixture)).mean(0)
+    console.print("\nWeights of the experts now")
+    for place in np.argsort(-weights):
+        bar = "█" * round(WIDTH * float(weights[place]))
+        console.print(f"{built.names[place]:>40} {weights[place]:6.1%} {bar}")
+    leaves = jax.tree.leaves(eqx.filter(state, eqx.is_array))
+    size = sum(a.nbytes for a in leaves if hasattr(a, "nbytes"))
+    console.print(f"\nMemory: {size / 1e3:,.1f} kB, however long the stream")
 
 
 def timescales(cell: rtrl.Cell, state: Any, in_size: int) -> np.ndarray:

@@ -11,7 +11,8 @@ import numpy as np
 
 import rtrl
 from rtrl.cli._data import Data, nrmse
-from rtrl.cli._setup import Setup
+from rtrl.cli._experts import ExpertScore
+from rtrl.cli._setup import FORECASTER, Setup
 from rtrl.tasks import Examples, Sequences, Stream, sequence_accuracy
 
 WINDOW = 500  # timesteps of a stream in the live figure
@@ -102,6 +103,42 @@ def learn_labelled(learner: Any, setup: Setup, data: Data, run: Run, steps: int)
             yield run
             if done == steps:
                 return
+
+
+def learn_forecaster(
+    forecaster: Any, setup: Setup, data: Data, run: Run, steps: int
+) -> Iterator[Run]:
+    """One pass in blocks of rows: each is predicted before its target, which comes late."""
+    stream: Stream = data.content
+    ys, h = np.asarray(stream.ys, np.float64)[:steps], data.horizon
+    revealed = np.concatenate([np.full_like(ys[:h], np.nan), ys])[:steps]
+    experts = expert_score(forecaster.names, data, steps)
+    whole = np.full(ys.shape, np.nan)
+    if run.arrays:
+        experts.restore(run.arrays)
+        whole[: run.done] = run.arrays["predictions"]
+    state, done = run.state, run.done
+    while done < steps:
+        now = slice(done, min(done + EVERY - done % EVERY, steps))
+        state, out = forecaster.scan(state, stream.xs[now], revealed[now])
+        experts.add(out, revealed[now])
+        whole[now], done = out.prediction, now.stop
+        last = slice(max(0, done - h - WINDOW), max(done - h, 0))
+        figure = nrmse(whole[last], ys[last])
+        run.history.append({"step": done, "nrmse": figure})
+        arrays = {"predictions": whole[:done], **experts.arrays()}
+        run = Run(state, done, run.history, arrays, figure)
+        yield run
+
+
+def expert_score(names: tuple[str, ...], data: Data, steps: int) -> ExpertScore:
+    """Of the second half, as everything else of a stream that is there as a whole."""
+    return ExpertScore(names, data.horizon, data.out_size, steps // 2 + data.horizon)
+
+
+def learner_of(setup: Setup, data: Data) -> Any:
+    """How data of this kind are learned."""
+    return learn_forecaster if setup.learner == FORECASTER else LEARN[data.kind]
 
 
 LEARN = {"stream": learn_stream, "sequences": learn_sequences, "labelled": learn_labelled}

@@ -37,6 +37,14 @@ Optimizer = Annotated[
         "[default: kalman where it can be used and --lr is not given]."
     ),
 ]
+Learner = Annotated[
+    str | None,
+    typer.Option(
+        help="forecaster: simple experts and a network, weighed online; or network: it alone, with "
+        "the options above [default: forecaster for files, unless an option of the network is "
+        "given]."
+    ),
+]
 Batch = Annotated[int | None, typer.Option(min=1, help="Sequences side by side [default: 16].")]
 Steps = Annotated[
     int | None,

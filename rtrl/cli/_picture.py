@@ -33,6 +33,7 @@ def draw(
     *,
     over: str = "",
     scored: tuple[float, float] | None = None,
+    weights: tuple[np.ndarray, dict[str, np.ndarray]] | None = None,
 ) -> None:
     """Draw the curves with the floors as horizontal lines.
 
@@ -41,11 +42,12 @@ def draw(
             predicts, for a second panel; streams have it.
         over: what a point of a curve is taken over, for the axis.
         scored: the timesteps that the numbers are taken over, to be shaded.
+        weights: of experts, at some timesteps, for a last panel.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    panels = 1 if forecast is None else 2
+    panels = 1 + (forecast is not None) + (weights is not None)
     figure = Figure(figsize=(11, 5.2 * panels), layout="constrained")
     axes: Any = figure.subplots(panels, 1, squeeze=False)[:, 0]
     _draw_curves(axes[0], title, metric, lines, floors)
@@ -56,6 +58,8 @@ def draw(
         axes[0].axvspan(*scored, color="0.95", zorder=0)
     if forecast is not None:
         _draw_forecast(axes[1], *forecast)
+    if weights is not None:
+        _draw_weights(axes[-1], step_name, *weights)
     for one in axes:
         one.tick_params(labelsize=12)
         one.xaxis.label.set_size(13)
@@ -96,6 +100,24 @@ def _draw_curves(
         [drawn for _, drawn, _ in entries],
         [f"{value:.3f}  {name}" for value, _, name in entries],
         loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=11, frameon=False,
+    )  # fmt: skip
+
+
+def _draw_weights(
+    axes: Any, step_name: str, steps: np.ndarray, weights: dict[str, np.ndarray]
+) -> None:
+    colours = [*COLOURS[1 : len(weights)], "0.85"]
+    axes.stackplot(steps, *weights.values(), labels=list(weights), colors=colours)
+    axes.set_title("How much each expert counted", size=14, loc="left")
+    axes.set_xlabel(step_name)
+    axes.set_ylabel("weight")
+    axes.set_ylim(0, 1)
+    if len(steps) > 1:
+        axes.set_xlim(steps[0], steps[-1])
+    handles, names = axes.get_legend_handles_labels()  # as they lie in the picture
+    axes.legend(
+        handles[::-1], names[::-1], loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=11,
+        frameon=False,
     )  # fmt: skip
 
 

@@ -19,15 +19,19 @@ class Bar:
         self._bar: Any = None
         self._task: Any = None
 
-    def update(self, done: int, note: str) -> None:
+    def update(self, done: int, note: Any) -> None:
+        """Say how far it is; ``note`` becomes text only where that is shown."""
         now = time.monotonic()
         if self._start == 0.0:  # the first step compiles
             self._start, self._first = now, done
-        unit = "" if self._bar is not None else f" {self.unit}"
-        text = f"{note}  {self.speed(done):,.0f}{unit}/s" if done > self._first else note
+        shown = self._bar is not None
+        if not shown and done < self._next and done != self.total:
+            return
+        unit = "" if shown else f" {self.unit}"
+        text = f"{note}  {self.speed(done):,.0f}{unit}/s" if done > self._first else str(note)
         if self._bar is not None:
             self._bar.update(self._task, completed=done, note=text)
-        elif done >= self._next or done == self.total:
+        else:
             of = "" if self.total is None else f" of {self.total:,}"
             self.console.print(f"{self.title}: {done:,}{of} {self.unit}  {text}", soft_wrap=True)
             tenth = max(1, (self.total or 0) // 10)

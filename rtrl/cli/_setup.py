@@ -11,7 +11,7 @@ import jax
 import rtrl
 from rtrl.cli._data import TOKENS, Data
 from rtrl.cli._errors import UsageError, refuse
-from rtrl.cli._names import cell_names, find_cell, find_rule, rule_name
+from rtrl.cli._names import FILE, cell_names, find_cell, find_rule, rule_name
 
 WARMUP = 100  # timesteps of a stream that set the scale before anything is learned
 
@@ -38,14 +38,26 @@ class Setup:
     warmup: int | None = None
     target: list[str] | None = None
     settings: dict[str, Any] | None = None
+    learner: str | None = None
 
+
+FORECASTER, NETWORK = "forecaster", "network"
+
+#: Options that say how the network is and learns: with any of them it is alone.
+OF_NETWORK = ("cell", "rule", "chunk", "depth", "hidden", "width", "optimizer", "lr", "warmup")
 
 #: The option of the command line that sets a field, where it is not the field's own name.
 OPTIONS = {"settings": "--set", "task": "TASK"}
 
 
 def complete(setup: Setup, data: Data) -> Setup:
-    """Fill in the defaults: a fast, second-order learner for streams, Adam for the others."""
+    """Fill in the defaults: a forecaster for files; else a learner that suits the task.
+
+    That is a fast, second-order one for streams, Adam for the others.
+    """
+    setup = replace(setup, learner=_learner(setup, data))
+    if setup.learner == FORECASTER:
+        return replace(setup, seed=_or(setup.seed, 0), horizon=data.horizon)
     rule = rule_name(setup.rule or "RTRL")
     whole = find_rule(rule).whole_sequence
     stream = data.kind == "stream"
@@ -86,6 +98,26 @@ def complete(setup: Setup, data: Data) -> Setup:
         horizon=data.horizon if stream else None,
         warmup=_or(setup.warmup, WARMUP) if stream else None,
     )
+
+
+def _learner(setup: Setup, data: Data) -> str:
+    given = [name for name in OF_NETWORK if getattr(setup, name) is not None]
+    if setup.learner is None:
+        return NETWORK if given or data.task is not FILE else FORECASTER
+    if setup.learner not in (FORECASTER, NETWORK):
+        refuse("--learner", "forecaster or network", repr(setup.learner))
+    if setup.learner == FORECASTER:
+        if data.kind != "stream":
+            raise UsageError(f"--learner: {data.task.name} is no stream; use network.")
+        if given:
+            raise UsageError(f"--{given[0]}: is of a network alone; use --learner network.")
+    return setup.learner
+
+
+def build_forecaster(setup: Setup, in_size: int, out_size: int, own: Any) -> rtrl.Forecaster:
+    """The forecaster of a file: ``own`` are the places of the targets among its inputs."""
+    own = own if setup.horizon else None
+    return rtrl.Forecaster(in_size, out_size, delay=setup.horizon or 0, own=own)
 
 
 def _or(value: Any, default: Any) -> Any:
@@ -136,7 +168,9 @@ def naming_rule(setup: Setup) -> Iterator[None]:
 
 
 def label(setup: Setup) -> str:
-    """The rule as it acts, such as ``RTRL, K=16``."""
+    """The rule as it acts, such as ``RTRL, K=16``; or that it is a forecaster."""
+    if setup.learner == FORECASTER:
+        return FORECASTER
     name = find_rule(setup.rule or "RTRL").label(setup.chunk)
     has_chunk = setup.chunk is None or f"({setup.chunk})" in name
     return name if has_chunk else f"{name}, K={setup.chunk}"
@@ -150,7 +184,7 @@ def same_run(saved: dict[str, Any], given: Setup) -> Setup:
     """The saved setup; refuse an option that was given and is not that of the saved run."""
     known = Setup(**saved)
     for field, value in asdict(given).items():
-        was = saved[field]
+        was = saved.get(field)  # unknown to the version that saved it
         if field in ("cell", "rule") and isinstance(value, str) and isinstance(was, str):
             value, was = value.lower(), was.lower()
         if value is not None and value != was:

@@ -9,21 +9,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 import rtrl
 from rtrl.cli import _state
+from rtrl.cli._blocks import in_blocks, one_by_one, target_of
 from rtrl.cli._closing import close_stream
 from rtrl.cli._data import Data, squared_error
 from rtrl.cli._errors import UsageError
+from rtrl.cli._experts import ExpertScore
 from rtrl.cli._learn import WINDOW
 from rtrl.cli._names import FILE
 from rtrl.cli._progress import error_console, progress
 from rtrl.cli._report import note
 from rtrl.cli._score import Score
 from rtrl.cli._setup import (
+    FORECASTER,
     Setup,
     as_dict,
+    build_forecaster,
     build_learner,
     build_model,
     complete,
@@ -32,7 +37,7 @@ from rtrl.cli._setup import (
     same_run,
 )
 from rtrl.cli._signals import Stop
-from rtrl.cli._table import Reports, naming_options, print_columns, refuse_no_target
+from rtrl.cli._table import Reports, naming_options, places, print_columns, refuse_no_target
 from rtrl.cli._train import SAVE_SECONDS
 from rtrl.tables import Table, read
 from rtrl.tasks import Stream
@@ -85,45 +90,57 @@ def _run(
 ) -> None:
     source = rows.table
     setup = complete_for(setup, source)
-    chunk, horizon = setup.chunk or 1, source.horizon
+    horizon = source.horizon
     learner, state = begin(setup, source)
     score, done, header = Score(horizon, WINDOW), 0, True
+    experts = None
+    if isinstance(learner, rtrl.Forecaster):
+        experts = ExpertScore(learner.names, horizon, source.out_size)
     if about is not None:
         state, arrays = _state.load(path, about, state)
         score = Score.restore(horizon, WINDOW, arrays, about["history"], about["every"])
         done, header = about["done"], False
+        experts = experts and experts.restore(arrays)
     first = 0 if about is None else done - about["memory"]["inserted"]
     saved, broken = time.monotonic(), False
     writer = text.writer(sys.stdout, lineterminator="\n")
-    newest: list[Any] = []
 
     def keep() -> None:
-        _save(path, setup, source, state, score, done)
+        more = experts.arrays() if experts else {}
+        _save(path, setup, source, state, score, done, more)
 
     title = f"{Path(setup.task).name}, {label(setup)}"
     last = None if steps is None else first + steps
     with progress(console, title, last, first, "rows", live=not sys.stdout.isatty()) as bar:
-        pairs = learner.stream(state, _tap(stop.items(iter(rows)), newest), chunk, horizon)
+        given = stop.items(iter(rows))
+        if experts is None:
+            pairs = one_by_one(learner, state, given, setup.chunk or 1, source)
+        else:
+            pairs = in_blocks(learner, state, given, source, last)
         try:
             if header:
                 ahead = f" +{horizon}" if horizon else ""
                 writer.writerow(["row", *(name + ahead for name in source.targets)])
                 sys.stdout.flush()
-            while steps is None or source.rows - source.inserted < first + steps:
-                pair = next(pairs, None)
-                if pair is None:
+            while last is None or source.rows - source.inserted < last:
+                block = next(pairs, None)
+                if block is None:
                     break
-                state, out = pair
-                done += 1
-                prediction = np.asarray(out.prediction, np.float64)
-                if source.filled:  # it stands for a row that is missing
-                    score.add(done, np.full_like(prediction, np.nan), newest.pop()[1])
-                    continue
-                score.add(done, prediction, newest.pop()[1])
-                row = source.rows - source.inserted
-                writer.writerow([row, *map(repr, prediction.tolist())])
+                state, out, items = block
+                if experts:
+                    experts.add(out, np.stack([target_of(item, source) for item in items]))
+                predictions = np.asarray(out.prediction, np.float64).reshape(len(items), -1)
+                lines = []
+                for prediction, item in zip(predictions, items, strict=True):
+                    done += 1
+                    if item.filled:  # it stands for a row that is missing
+                        score.add(done, np.full_like(prediction, np.nan), item.row[1])
+                        continue
+                    score.add(done, prediction, item.row[1])
+                    lines.append([item.number, *map(repr, prediction.tolist())])
+                writer.writerows(lines)
                 sys.stdout.flush()
-                bar.update(row, _live(score))
+                bar.update(source.rows - source.inserted, _Live(score))
                 if time.monotonic() - saved > SAVE_SECONDS:
                     keep()
                     saved = time.monotonic()
@@ -137,7 +154,7 @@ def _run(
     if not broken:
         close_stream(
             console, command, setup, score, path.parent, rows=row, new=row - first,
-            left_out=source.skipped, speed=speed, targets=source.targets,
+            left_out=source.skipped, speed=speed, targets=source.targets, experts=experts,
         )  # fmt: skip
         state = f"{'Stopped; the' if stop.requested else 'The'} state after row {row:,}"
         again = "To go on: the same command with --resume"
@@ -146,6 +163,13 @@ def _run(
 
 def begin(setup: Setup, source: Table) -> tuple[Any, Any]:
     """A learner for the columns of a file, and its first state."""
+    # Compile now, on rows that nobody sees, and not when a live row waits for its prediction.
+    if setup.learner == FORECASTER:
+        own = places(source.targets, source.features)
+        forecaster = build_forecaster(setup, source.in_size, source.out_size, own)
+        key = jax.random.key(setup.seed or 0)
+        forecaster.step(forecaster.init(key=key), np.zeros(source.in_size))
+        return forecaster, forecaster.init(key=key)
     model = build_model(setup, source.in_size, source.out_size)
     chunk, delay = setup.chunk or 1, source.horizon
     x, y = np.zeros(source.in_size), np.zeros(source.out_size)
@@ -153,16 +177,22 @@ def begin(setup: Setup, source: Table) -> tuple[Any, Any]:
         learner = build_learner(
             setup, "stream", squared_error, model, tuple(source.scaled.tolist())
         )
-        # Compile now, on rows that nobody sees, and not when a live row waits for its prediction.
         rows = ((x, y) for _ in range(2 * chunk + delay))
         for _ in learner.stream(learner.init(model), rows, chunk=chunk, delay=delay):
             pass
     return learner, rtrl.open_stream(learner.init(model), chunk=chunk, delay=delay)
 
 
-def _live(score: Score) -> str:
-    recent = score.recent()
-    return f"NRMSE {recent:.3f} (last {WINDOW})" if recent == recent else "NRMSE not known yet"
+class _Live:
+    """The live figure: worked out only where it is shown."""
+
+    def __init__(self, score: Score):
+        self.score = score
+
+    def __str__(self) -> str:
+        recent = self.score.recent()
+        known = recent == recent
+        return f"NRMSE {recent:.3f} (last {WINDOW})" if known else "NRMSE not known yet"
 
 
 def complete_for(setup: Setup, source: Table) -> Setup:
@@ -209,21 +239,22 @@ def _about(path: Path, given: Setup) -> dict[str, Any]:
     return about
 
 
-def _tap(source: Iterator, newest: list) -> Iterator:
-    for item in source:
-        newest[:] = [item]
-        yield item
-
-
-def _save(path: Path, setup: Setup, source: Table, state, score: Score, done: int) -> None:
+def _save(
+    path: Path, setup: Setup, source: Table, state, score: Score, done: int, more: dict
+) -> None:
     about = {
         "command": "stream",
         "setup": as_dict(replace(setup)),
-        "sizes": {"in_size": source.in_size, "out_size": source.out_size, "kind": "stream"},
+        "sizes": {
+            "in_size": source.in_size,
+            "out_size": source.out_size,
+            "kind": "stream",
+            "own": places(source.targets, source.features),
+        },
         "columns": source.decisions(),
         "memory": source.memory(),
         "done": done,
         "history": score.history,
         "every": score.every,
     }
-    _state.save(path, about, state, score.arrays())
+    _state.save(path, about, state, {**score.arrays(), **more})

@@ -1,6 +1,6 @@
 """A person's file on the command line: its options, the table of its columns, its odd rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -73,6 +73,12 @@ def print_columns(console: Any, table: Table) -> None:
     console.print(grid)
     for remark in table.notes:
         console.print(f"({remark.replace('`look`', '--look')})", soft_wrap=True)
+
+
+def places(targets: Sequence[str], features: Sequence[str]) -> tuple[int, ...] | None:
+    """Where the targets are among the inputs; None unless all are."""
+    found = all(features.count(name) == 1 for name in targets)
+    return tuple(features.index(name) for name in targets) if found else None
 
 
 class Reports:

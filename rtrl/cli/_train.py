@@ -12,11 +12,13 @@ from rtrl.cli import _report, _state
 from rtrl.cli._closing import UNIT
 from rtrl.cli._data import Data, nrmse
 from rtrl.cli._errors import UsageError
-from rtrl.cli._learn import LEARN, RECENT, WINDOW, Done, Run
+from rtrl.cli._learn import RECENT, WINDOW, Done, Run, learner_of
 from rtrl.cli._progress import progress
 from rtrl.cli._setup import (
+    FORECASTER,
     Setup,
     as_dict,
+    build_forecaster,
     build_learner,
     build_model,
     label,
@@ -51,6 +53,9 @@ def run_length(data: Data, setup: Setup, steps: int | None, epochs: int | None) 
 
 def begin(setup: Setup, data: Data) -> tuple[Any, Any]:
     """A learner and its first state."""
+    if setup.learner == FORECASTER:
+        forecaster = build_forecaster(setup, data.in_size or 0, data.out_size, data.own)
+        return forecaster, forecaster.init(key=jax.random.key(setup.seed or 0))
     model = build_model(setup, data.in_size, data.out_size)
     key = jax.random.fold_in(jax.random.key(setup.seed or 0), 1)
     with naming_rule(setup):
@@ -94,7 +99,7 @@ def train(
     unit, title = UNIT[data.kind], f"{data.task.name}, {label(setup)}"
     logged, saved = len(run.history), time.monotonic()
     with naming_rule(setup), progress(console, title, steps, run.done, unit) as bar:
-        for now in LEARN[data.kind](learner, setup, data, run, steps):
+        for now in learner_of(setup, data)(learner, setup, data, run, steps):
             run = now
             bar.update(run.done, live(data, run))
             for row in run.history[logged:]:
@@ -115,7 +120,12 @@ def save(path: Path, setup: Setup, data: Data, run: Run) -> None:
     about = {
         "command": "train",
         "setup": as_dict(setup),
-        "sizes": {"in_size": data.in_size, "out_size": data.out_size, "kind": data.kind},
+        "sizes": {
+            "in_size": data.in_size,
+            "out_size": data.out_size,
+            "kind": data.kind,
+            "own": data.own,
+        },
         "done": run.done,
         "history": run.history,
     }

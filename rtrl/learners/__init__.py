@@ -10,11 +10,13 @@ from rtrl.learners._guard import Guard as Guard
 from rtrl.learners._guard import GuardState as GuardState
 from rtrl.learners._guard import bounds_of as bounds_of
 from rtrl.learners._hidden import example_input as example_input
+from rtrl.learners._hidden import hidden as hidden
 from rtrl.learners._hidden import look_ahead as look_ahead
 from rtrl.learners._hidden import prediction_like as prediction_like
 from rtrl.learners._inputs import check_xs as check_xs
 from rtrl.learners._inputs import prepare as prepare
 from rtrl.learners._interrupt import uninterrupted as uninterrupted
+from rtrl.learners._jit import Jitted as Jitted
 from rtrl.learners._kalman import kalman as kalman
 from rtrl.learners._learner import OnlineLearner as OnlineLearner
 from rtrl.learners._memory import MemoryReport as MemoryReport
@@ -22,6 +24,7 @@ from rtrl.learners._memory import memory_report as memory_report
 from rtrl.learners._open_stream import open_stream as open_stream
 from rtrl.learners._open_stream import resume_or_open as resume_or_open
 from rtrl.learners._paper_optimizer import paper_optimizer as paper_optimizer
+from rtrl.learners._restart import restarted as restarted
 from rtrl.learners._sequence_gradient import sequence_gradient as sequence_gradient
 from rtrl.learners._state import LearnerState as LearnerState
 from rtrl.learners._state import NonFiniteError as NonFiniteError

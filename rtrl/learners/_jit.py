@@ -7,6 +7,9 @@ from typing import Any
 import jax
 from jax.core import Tracer
 
+#: Kernels without the newer emitters, and few passes of LLVM.
+QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+
 Static = tuple[Any, ...]  # the leaves that are not arrays, None in the place of those that are
 
 
@@ -20,10 +23,14 @@ class Jitted:
         function: of positional pytrees.
         donate_last: let the result reuse the memory of the last argument's arrays; inside
             another transformation nothing is reused, as who owns the memory is not known there.
+        quick: compile in half the time, on a CPU: for a large program of small operations.
     """
 
-    def __init__(self, function: Callable[..., Any], *, donate_last: bool = False):
+    def __init__(
+        self, function: Callable[..., Any], *, donate_last: bool = False, quick: bool = False
+    ):
         self.function = function
+        self.quick = quick
         self.donate_last = donate_last
         self._program = functools.lru_cache(maxsize=256)(self._compile)
 
@@ -56,7 +63,9 @@ class Jitted:
             return arrays
 
         program.__name__ = self.function.__name__
-        return jax.jit(program, donate_argnums=(1,) if donate else ()), result
+        options = QUICK if self.quick and jax.default_backend() == "cpu" else None
+        donated = (1,) if donate else ()
+        return jax.jit(program, donate_argnums=donated, compiler_options=options), result
 
 
 def _traced(arrays: list[Any]) -> bool:

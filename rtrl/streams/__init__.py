@@ -1,5 +1,10 @@
 """How is a live stream learned and measured? In the data's own units, prediction before target."""
 
 from rtrl.streams import evaluate as evaluate
+from rtrl.streams import experts as experts
+from rtrl.streams._default_experts import default_experts as default_experts
+from rtrl.streams._forecaster import Forecaster as Forecaster
+from rtrl.streams._forecaster_state import Forecast as Forecast
+from rtrl.streams._forecaster_state import ForecasterState as ForecasterState
 from rtrl.streams._standardized import Standardized as Standardized
 from rtrl.streams._standardized import StandardizedState as StandardizedState

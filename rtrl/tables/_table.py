@@ -116,16 +116,30 @@ class Table:
         self.close()
         raise StopIteration
 
+    def next_ready(self) -> Row | None:
+        """The next row, if it can be had without waiting for someone to write it; else None."""
+        source = self._records if self._lines is None else self._lines
+        while self._open and (self._waiting or self._pending or source.ready()):
+            if self._waiting:
+                return self._pass(self._waiting.popleft())
+            given = self._pending.popleft() if self._pending else next(source, None)
+            if given is None:
+                return None
+            row = self._of(given) if isinstance(given, Record) else self._of_line(*given)
+            if row is not None:
+                return row
+        return None
+
     def _from_lines(self, lines: Lines) -> Row | None:
-        quick = self._encode.quick
-        for number, line in lines:
-            simple = quick(line)
-            if simple is not None:
-                self.line = number
-                return self._row(*simple, line)
-            if line.strip(self._records.blank):
-                if row := self._of(self._records.record(number, line)):
-                    return row
+        return next((row for line in lines if (row := self._of_line(*line))), None)
+
+    def _of_line(self, number: int, line: str) -> Row | None:
+        simple = self._encode.quick(line)
+        if simple is not None:
+            self.line = number
+            return self._row(*simple, line)
+        if line.strip(self._records.blank):
+            return self._of(self._records.record(number, line))
         return None
 
     def _from_records(self) -> Row | None:

@@ -474,6 +474,43 @@ def test_a_listing_may_be_cut_off():
     assert process.wait(timeout=60) == 0
 
 
+FORECAST = ["--target", "speed", "--horizon", "3"]
+
+
+def test_the_forecaster_takes_rows_in_any_blocks_and_tells_of_its_experts(tmp_path):
+    log, parts = log_file(tmp_path), tmp_path / "parts"
+    text = log.read_text().splitlines(keepends=True)
+    whole = rtrl_("stream", log, *FORECAST, "--out", tmp_path / "whole")
+    assert whole.code == 0 and len(whole.out.splitlines()) == 161
+    assert whole.out.startswith("row,speed +3\n1,0.0\n")  # the last value
+    first = rtrl_("stream", log, *FORECAST, "--steps", 60, "--out", parts)
+    second = with_input("".join(text), "stream", "-", "--out", parts, "--resume", "--replay")
+    assert second.code == 2 and "TASK" in second.err  # a file is no pipe
+    second = rtrl_("stream", log, "--out", parts, "--resume")
+    assert first.out + second.out == whole.out
+    # Lines that come one by one: an iterator of lines is never ready beforehand.
+    piped = with_input("".join(text), "stream", "-", *FORECAST, "--out", tmp_path / "piped")
+    assert piped.out == whole.out
+    run = result(tmp_path / "whole")["runs"][0]
+    assert run["label"] == "forecaster" and "network, RTRL" in " ".join(run["experts"])
+    assert sum(one["weight"] for one in run["experts"].values()) == pytest.approx(1, abs=1e-3)
+    assert run["experts"]["last value"]["nrmse"] == pytest.approx(
+        result(tmp_path / "whole")["floors"]["last value"],
+        rel=0.01,  # which leaves the gap out
+    )
+    shown = re.sub(r" +", " ", whole.err)
+    assert "floor, expert, weight" in shown and "forecaster" in shown
+    inspected = rtrl_("inspect", tmp_path / "whole")
+    assert inspected.code == 0 and "last value" in inspected.out and "Memory" in inspected.out
+    exported = rtrl_("export", tmp_path / "whole", "--out", tmp_path / "c")
+    assert exported.code == 2 and "--learner network" in exported.err
+    trained = rtrl_("train", log, *FORECAST, "--out", tmp_path / "train")
+    figures = result(tmp_path / "train")["runs"][0]
+    assert trained.code == 0 and figures["label"] == "forecaster" and figures["experts"]
+    refused = rtrl_("stream", log, *FORECAST, "--learner", "forecaster", "--chunk", 4)
+    assert refused.code == 2 and "--chunk" in refused.err
+
+
 def test_a_file_resumes_after_the_rows_done_and_only_once(tmp_path):
     log, out = log_file(tmp_path), tmp_path / "out"
     whole = rtrl_("stream", log, *SMALL, "--out", tmp_path / "whole")

@@ -1,6 +1,7 @@
 """CSV files as streams: what they may look like, and that no row is lost without a word."""
 
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -411,3 +412,19 @@ def test_bad_arguments_are_named(call, message):
 def test_a_missing_file_is_an_error_of_the_system(tmp_path):
     with pytest.raises(FileNotFoundError):
         tables.read(tmp_path / "no.csv", "a")
+
+
+def test_rows_that_are_there_are_given_without_waiting_for_more():
+    """Also: a malformed line that is there makes no row behind it be waited for."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as source, os.fdopen(writer, "wb", buffering=0) as pipe:
+        pipe.write(b"a,b\n1,2\n3,4\n")
+        table = tables.read(source, "a", look=1)
+        assert next(table).x[0] == 1 and table.next_ready().x[0] == 3
+        assert table.next_ready() is None
+        pipe.write(b"oops\n")
+        assert table.next_ready() is None and table.skipped == 1
+        pipe.write(b"5,6\n7")
+        assert table.next_ready().x[0] == 5 and table.next_ready() is None
+        pipe.write(b",8\n")
+        assert next(table).x[0] == 7

@@ -88,7 +88,8 @@ def _prequential(learner, now, task, chunk, delay, metrics, window, every):
     source = _reveal(xs, ys, delay) if is_task else task
     newest: list[Any] = []
     waiting: deque[Any] = deque(maxlen=delay + 1)  # predictions whose target is to come
-    batched = np.ndim(jax.tree.leaves(now.carry)[0]) == 2
+    carry = getattr(now, "carry", None)  # a `Forecaster` has no batch axis
+    batched = carry is not None and np.ndim(jax.tree.leaves(carry)[0]) == 2
     scores = Scores(metrics, window, batched)
     fresh: list[Any] = []
     skipped: list[Any] = []

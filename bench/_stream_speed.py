@@ -1,0 +1,117 @@
+"""How fast the command line forecasts, beside river's pipeline in Python: `streams.py --speed`."""
+
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROWS = 20_000
+LIVE = 300
+COMMAND = (sys.executable, "-m", "rtrl", "stream")
+
+
+def measure(path: Path) -> None:
+    """Measure, print, and write a JSON file."""
+    found: dict[str, float] = {"load before": os.getloadavg()[0], "cores": os.cpu_count() or 0}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for columns, rows in ((2, ROWS), (500, 2000)):
+            log = _log(folder / f"{columns}.csv", columns, rows)
+            found[f"river, {columns} columns, rows/s"] = _river(log)
+            out = folder / f"out{columns}"
+            whole = _seconds([*COMMAND, str(log), "--target", "c0", "--out", str(out)])
+            result = json.loads((out / "result.json").read_text())
+            figures = result["runs"][0]["figures"]
+            found[f"rtrl, {columns} columns, rows/s"] = figures["rows_per_second"]
+            found[f"rtrl, {columns} columns, whole command, s"] = whole
+        for start in ("first", "second"):
+            cache = folder / "cache"
+            found |= {f"{start} start: {k}": v for k, v in _live(folder, cache).items()}
+        found["help, s"] = _seconds([*COMMAND[:-1], "--help"])
+        found["compiled step from Python, ms"] = _step()
+    for name, value in found.items():
+        print(f"{name:45s} {value:,.4g}")
+    path.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _log(path: Path, columns: int, rows: int) -> Path:
+    rng = np.random.default_rng(0)
+    waves = np.sin(np.arange(rows)[:, None] * rng.uniform(0.02, 0.3, columns))
+    table = waves + 0.1 * rng.normal(size=waves.shape)
+    with open(path, "w") as file:
+        file.write(",".join(f"c{i}" for i in range(columns)) + "\n")
+        np.savetxt(file, table, fmt="%.5f", delimiter=",")
+    return path
+
+
+def _river(log: Path) -> float:
+    """Rows a second of ``StandardScaler | LinearRegression``: CSV in, predictions out."""
+    from river import linear_model, preprocessing
+
+    model = preprocessing.StandardScaler() | linear_model.LinearRegression()
+    start, before, rows = time.perf_counter(), None, 0
+    with open(log) as file, open(os.devnull, "w") as out:
+        for row in csv.DictReader(file):
+            x = {name: float(value) for name, value in row.items()}
+            if before is not None:
+                model.learn_one(before, x["c0"])
+            out.write(f"{model.predict_one(x)}\n")
+            before, rows = x, rows + 1
+    return rows / (time.perf_counter() - start)
+
+
+def _live(folder: Path, cache: Path) -> dict[str, float]:
+    """Rows written into a pipe one at a time, each answer waited for."""
+    lines = (folder / "2.csv").read_text().splitlines(keepends=True)[: LIVE + 1]
+    start, cpu = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = subprocess.Popen(
+        [*COMMAND, "-", "--target", "c0", "--out", str(folder / "live")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+    )  # fmt: skip
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(lines[0] + lines[1])
+    process.stdin.flush()
+    process.stdout.readline()
+    process.stdout.readline()
+    first, each = time.perf_counter() - start, []
+    for line in lines[2:]:
+        start = time.perf_counter()
+        process.stdin.write(line)
+        process.stdin.flush()
+        process.stdout.readline()
+        each.append(time.perf_counter() - start)
+    process.stdin.close()
+    process.wait()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - cpu.ru_utime - cpu.ru_stime
+    return {
+        "first prediction, s": first, "processor time of the run, s": used,
+        "each further, median ms": 1e3 * float(np.median(each)),
+    }  # fmt: skip
+
+
+def _step() -> float:
+    from rtrl.streams import Forecaster
+
+    one = Forecaster(2, own=(0,))
+    state, x = one.init(), np.zeros(2)
+    each = []
+    for _ in range(LIVE):
+        start = time.perf_counter()
+        state, _ = one.step(state, x, x[:1])
+        each.append(time.perf_counter() - start)
+    return 1e3 * float(np.median(each))
+
+
+def _seconds(command: list[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - start

@@ -1,0 +1,60 @@
+"""Rows through a learner: one after the other, or all that are there at once."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rtrl.tables import Table
+
+
+class Item(NamedTuple):
+    """A row as it was read: what a learner takes, its number, whether it fills a gap."""
+
+    row: Any
+    number: int
+    filled: bool
+
+
+def one_by_one(learner: Any, state: Any, rows: Iterator, chunk: int, source: Table) -> Iterator:
+    """Each row with the state after it, and what was told of it."""
+    newest: list[Any] = []
+    for now, out in learner.stream(state, _tap(rows, newest), chunk, source.horizon):
+        yield now, out, [_item(newest.pop(), source)]
+
+
+def in_blocks(
+    forecaster: Any, state: Any, rows: Iterator, source: Table, last: int | None
+) -> Iterator:
+    """All rows that are there at once, up to a block of them; one that comes alone, alone."""
+    for row in rows:
+        items = [_item(row, source)]
+        while len(items) < forecaster.block and items[-1].number != last:
+            more = source.next_ready()
+            if more is None:
+                break
+            items.append(_item(more, source))
+        xs = np.stack([item.row[0] for item in items])
+        ys = np.stack([target_of(item, source) for item in items])
+        weights, resets = ([_part(item, n) for item in items] for n in (2, 3))
+        state, out = forecaster.scan(state, xs, ys, weights=weights, resets=resets)
+        yield state, out, items
+
+
+def _part(item: Item, place: int) -> float:
+    """The weight or the reset of a row."""
+    return item.row[place] if len(item.row) > place else (1.0, False)[place - 2]
+
+
+def _item(row: Any, source: Table) -> Item:
+    return Item(row, source.rows - source.inserted, source.filled)
+
+
+def target_of(item: Item, source: Table) -> np.ndarray:
+    return np.full(source.out_size, np.nan) if item.row[1] is None else item.row[1]
+
+
+def _tap(source: Iterator, newest: list) -> Iterator:
+    for item in source:
+        newest[:] = [item]
+        yield item
