@@ -159,14 +159,17 @@ def test_data_are_bounded_by_the_equations(float64):
 
 def test_gradients_are_bounded_by_the_equations(float64):
     """With sgd the parameters move by it: strictly bounded after an alarm, else loosely."""
-    one = learner(optax.sgd(1e-3), guard=rtrl.Guard(bound=2.0, memory=50))
+    one = learner(optax.sgd(1e-3), guard=rtrl.Guard(bound=2.0, memory=20))
     rng = np.random.default_rng(0)
-    xs, ys = rng.normal(size=(70, IN)), 0.3 * rng.normal(size=(70, OUT))
+    xs, ys = rng.normal(size=(70, IN)), 0.03 * rng.normal(size=(70, OUT))
     xs = np.clip(xs, -1.9, 1.9)
     ys[[30, 31, 32]] = 30.0  # beyond the bounds
-    ys[[33, 50]] = 1.9  # within them: one after an alarm, one a while later
+    ys[[33, 60]] = 1.9  # within them: one after an alarm, one a while later
     ys[5] = np.nan  # counts for nothing
-    state, seen, quiet = one.init(network("LRU", depth=1)), 0, 50
+    model = network("LRU", depth=1)  # predictions near zero: errors are as large as targets
+    model = eqx.tree_at(lambda m: m.decoder, model, replace_fn=lambda d: jax.tree.map(
+        lambda a: 0.01 * a if eqx.is_inexact_array(a) else a, d))  # fmt: skip
+    state, seen, quiet = one.init(model), 0, 20
     slow, fast, data_scale, strictly, loosely = 0.0, 0.0, 0.0, 0, 0
     for t in range(70):
         before = leaves(state.model)
@@ -176,22 +179,22 @@ def test_gradients_are_bounded_by_the_equations(float64):
         sizes = np.nan_to_num(np.abs(ys[t]))
         alarm = sizes.max() > 2.0 * max(1.0, data_scale)
         peak = np.clip(sizes.max(), 0, 2.0 * max(1.0, data_scale))
-        data_scale = max(np.exp(-1 / 50) * data_scale, min(peak, 2 * max(1.0, data_scale)))
-        quiet = 0 if alarm else min(quiet + 1, 50)
-        limit = 2.0 * fast if quiet < 5 else 4.0 * slow
+        data_scale = max(np.exp(-1 / 20) * data_scale, min(peak, 2 * max(1.0, data_scale)))
+        quiet = 0 if alarm else min(quiet + 1, 20)
+        limit = 2.0 * fast if quiet < 2 else 4.0 * slow
         over = seen >= 20 and norm > limit
-        strictly += over and quiet < 5
-        loosely += over and quiet >= 5
+        strictly += over and quiet < 2
+        loosely += over and quiet >= 2
         assert np.isclose(np.sqrt(moved), 1e-3 * (limit if over else norm), rtol=1e-9)
         assert int(out.bounded) == int(alarm) + int(over)
         if t != 5:
             slow, fast = (
-                max(np.exp(-n / 50) * r, norm if seen < 20 else min(norm, 2 * r))
+                max(np.exp(-n / 20) * r, norm if seen < 20 else min(norm, 2 * r))
                 for n, r in ((1, slow), (10, fast))
             )
             seen += 1
         assert np.allclose(kept(state).gradient, [slow, fast], rtol=1e-9)
-    assert strictly >= 2, (strictly, loosely)
+    assert strictly >= 2 and loosely >= 1, (strictly, loosely)
 
 
 def test_what_is_rare_but_real_is_learned():
