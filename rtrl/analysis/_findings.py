@@ -1,0 +1,288 @@
+"""From what was measured to words: what is wrong with a learner, and what to try.
+
+One function per complaint. The thresholds are beside them; each was set so that learners which
+learn are not complained about, and is far from where the five learners broken on purpose are.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from rtrl.analysis._measure import Layer, Measured
+from rtrl.analysis._timescales import high_quantile
+
+
+class Finding(NamedTuple):
+    """Something that is wrong, or worth knowing.
+
+    Attributes:
+        kind: in a few words, such as ``"rate too high"``.
+        where: the layer it is about, ``""`` for the whole learner.
+        says: what was found, with its figures.
+        advice: what to try.
+        problem: whether something is wrong; otherwise it is worth knowing.
+    """
+
+    kind: str
+    where: str
+    says: str
+    advice: str
+    problem: bool = True
+
+    def __str__(self) -> str:
+        place = f" ({self.where})" if self.where else ""
+        return f"{self.kind}{place}: {self.says} {self.advice}"
+
+
+def findings(measured: Measured) -> list[Finding]:
+    """Say what is wrong, the likeliest cause first."""
+    broken = [*_not_finite(measured), *_stale(measured), *_saturated(measured)]
+    broken += [*_dead(measured, broken), *_growing(measured)]
+    found = [*_rate(measured, broken), *broken, *_short(measured)]
+    found += [*_misaligned(measured), *_inputs(measured)]
+    return sorted(found, key=lambda f: not f.problem)  # stable: the order above within each
+
+
+def _not_finite(m: Measured) -> Iterator[Finding]:
+    if not m.finite:
+        yield Finding(
+            "not finite", "", "Parameters, states or traces hold infinities or NaN.",
+            "Go back to a saved state; lower the rate, or use a cell that can't grow (LRU, MinGRU).",
+        )  # fmt: skip
+
+
+STALE = 0.8  # of their norm, the distance of a carried trace from one of today's parameters
+STALE_COSINE = 0.6  # and their cosine, where they are of about the same size
+EULER = 0.8  # of a state, how far its trace is from what it must be
+EULER_ELSEWHERE = 0.25  # where nothing else can be told
+AT_END = 0.05  # share of the window that may lie nearer to the carried state than its end
+LONGER = 10.0  # times: a carried trace that is so much longer or shorter than one of the window
+
+
+def _stale(m: Measured) -> Iterator[Finding]:
+    for layer in m.layers:
+        s = layer.staleness
+        at_end = m.place <= AT_END
+        wrong = at_end and s.judged > 0 and (s.relative > STALE or s.cosine < STALE_COSINE)
+        if wrong:
+            yield Finding(
+                "stale trace", layer.name,
+                f"The carried trace of a typical module is {s.relative:.0%} of its norm away from "
+                f"one recomputed over the window with today's parameters (cosine {s.cosine:.2f}): "
+                "its gradients are those of other parameters.",
+                "Reset the carry (learner.reset) after changing parameters by hand or loading "
+                "them; otherwise lower the rate of the module parameters (paper_optimizer's "
+                "module_factor), or update less often (update_every, chunk).",
+            )  # fmt: skip
+        elif s.identity > (EULER if at_end else EULER_ELSEWHERE):
+            yield Finding(
+                "stale trace", layer.name,
+                f"The carried trace does not fit the carried state: h differs from sum W dh/dW, "
+                f"which it must equal for this cell, by {s.identity:.0%} of its norm.",
+                "Reset the carry (learner.reset) after changing parameters by hand or loading "
+                "them; otherwise lower the rate.",
+            )  # fmt: skip
+    if m.place > AT_END and any(x.trace_size for x in m.layers):
+        yield Finding(
+            "window elsewhere", "",
+            "The window does not end where the state is: "
+            f"{m.place:.0%} of its timesteps are nearer to the carried state than its end.",
+            "Either it is not the last that was learned (give that, for traces to be compared), or "
+            "the carried state is an old one (learner.reset).",
+            problem=False,
+        )  # fmt: skip
+
+
+DEAD_SHARE = 1e-4  # of the network's gradient
+STILL = 1e-6  # of its size, what a state moves
+DEAD_MODULES = 0.5
+
+
+def _dead(m: Measured, found: list[Finding]) -> Iterator[Finding]:
+    shut = [f.where for f in found if f.kind == "saturated gates"]
+    for layer in m.layers:
+        if layer.name in shut:  # which says why it is dead
+            continue
+        still = layer.state_move <= STILL * np.maximum(layer.state_size, 1e-12)
+        if still.all():
+            yield Finding(
+                "dead layer", layer.name,
+                "No state of it moves on the window: it passes on nothing of its input.",
+                "Look at the input weights and at what comes before; initialise the layer anew.",
+            )  # fmt: skip
+            continue
+        if layer.share < DEAD_SHARE:
+            yield Finding(
+                "dead layer", layer.name,
+                f"Its recurrent parameters get {layer.share:.1g} of the network's gradient: no "
+                "error reaches them.",
+                "Look at the readout and the gates after it (zero weights, an activation at its "
+                "stop); initialise the layer anew, or lower the rate that brought it there.",
+            )  # fmt: skip
+            continue
+        typical = np.median(layer.gradient_size[layer.gradient_size > 0])
+        deaf = still | (layer.gradient_size <= 1e-5 * typical)
+        if deaf.mean() >= DEAD_MODULES:
+            yield Finding(
+                "dead modules", layer.name,
+                f"{deaf.sum()} of {deaf.size} modules do not move or get no gradient.",
+                "Initialise them anew, or use fewer.",
+            )  # fmt: skip
+
+
+SATURATED = 0.3  # of the modules
+
+
+def _saturated(m: Measured) -> Iterator[Finding]:
+    for layer in m.layers:
+        for gate in layer.gates:
+            stuck = gate.saturated >= 0.8
+            if stuck.mean() < SATURATED:
+                continue
+            where = f"mean value {gate.values[stuck].mean():.3g}"
+            yield Finding(
+                "saturated gates", layer.name,
+                f"{gate.name} of the cell is at its stop in {stuck.sum()} of {stuck.size} modules "
+                f"({where}) for most of the window: no gradient passes through it.",
+                "Initialise its bias and weights smaller, standardise the inputs, and lower the "
+                "rate if learning brought it there.",
+            )  # fmt: skip
+
+
+GROWING = 0.01  # of the modules
+
+
+def _growing(m: Measured) -> Iterator[Finding]:
+    for layer in m.layers:
+        grows = layer.timescales < 0
+        if grows.mean() <= GROWING or layer.retention[-1] < 10:
+            continue
+        fastest = -layer.timescales[grows].max()
+        yield Finding(
+            "growing states", layer.name,
+            f"{grows.sum()} of {grows.size} modes grow, the fastest e-fold in {fastest:.3g} "
+            "timesteps: states and gradients explode.",
+            "Use a cell whose decay can't pass 1 (LRU, MinGRU, RGLRU), shrink the recurrent "
+            "weights (rtrl.analysis.advise), or reset more often.",
+        )  # fmt: skip
+
+
+TOO_MUCH = 1.5  # times the loss that a smaller rate would have had
+MATTERS = 0.1  # of the loss of the best constant, the difference that it makes
+USELESS = 1.15  # times the loss of the best constant: worse than it, and better if it learned less
+TOO_LITTLE = 0.5  # of the loss, what ten times the rate would have left
+WORSE = 1.5  # times the loss of the best constant
+
+
+def _rate(m: Measured, found: list[Finding]) -> Iterator[Finding]:
+    factors, losses = m.replay.factors, m.replay.losses
+    now = losses[factors == 1][0]
+    smaller, larger = losses[factors < 1], losses[factors > 1]
+    best = int(np.argmin(smaller))
+    share = factors[factors < 1][best]
+    excess = now - smaller[best]
+    with_it = "without learning" if share == 0 else f"with {share:g} times its updates"
+    moved = max((u for u in m.replay.updates.values() if np.isfinite(u)), default=0.0)
+    if not np.isfinite(now) or (
+        excess > MATTERS * m.constant_loss
+        and (now > TOO_MUCH * smaller[best] or (m.steps and now > USELESS * m.constant_loss))
+    ):
+        tenth = "0.1" if share == 0 else f"{share:g}"
+        yield Finding(
+            "rate too high", "",
+            f"Learning the window again gives a loss of {now:.3g} (the best constant: "
+            f"{m.constant_loss:.3g}); {with_it} it would be {smaller[best]:.3g}. Its updates "
+            f"moved a layer by {moved:.0%} of its parameters' size.",
+            f"Multiply the rate by {tenth}.",
+        )  # fmt: skip
+        return
+    if m.steps and m.loss > WORSE * m.constant_loss and now > WORSE * m.constant_loss:
+        if not any(f.problem for f in found):
+            yield Finding(
+                "rate too high", "",
+                f"The loss on the window is {m.loss:.3g}, that of the best constant prediction "
+                f"{m.constant_loss:.3g}, and no other rate repairs it now: learning has gone off.",
+                "Begin again from an earlier state with a tenth of the rate.",
+            )  # fmt: skip
+        return
+    stopped = max(m.replay.updates.values(), default=0.0) == 0
+    if stopped:
+        yield Finding(
+            "nothing is learned", "", "The updates are zero.",
+            "Look at the rate and its schedule, at the weights of the losses, and at out.skipped.",
+        )  # fmt: skip
+    frozen = losses[factors == 0][0]
+    most = larger.min()
+    if not any(f.problem for f in found) and now > 0.98 * frozen and most < TOO_LITTLE * now:
+        factor = factors[factors > 1][int(np.argmin(larger))]
+        yield Finding(
+            "rate too low", "",
+            f"The window's loss is {now:.3g} and would be {frozen:.3g} without learning, "
+            f"but {most:.3g} with {factor:g} times the updates.",
+            f"Multiply the rate by {factor:g}.",
+        )  # fmt: skip
+
+
+OWED = 0.1  # R^2 of today's errors by one old input
+BEYOND = 3.0  # time scales: what a module holds has fallen to 5% there
+SHORT = 3.0  # timesteps: less is hardly a memory
+POOR = 0.5  # of the loss of the best constant
+
+
+def reach(layers: list[Layer]) -> float:
+    """The longest time scale of a network that more than a few modules have, timesteps."""
+    return max(high_quantile(x.timescales) for x in layers)
+
+
+def _short(m: Measured) -> Iterator[Finding]:
+    longest = reach(m.layers)
+    limit = int(np.ceil(BEYOND * longest)) if np.isfinite(longest) else len(m.owed)
+    within, beyond = m.owed[:limit], m.owed[limit:]
+    shares = [x.lag_share for x in m.layers if x.lag_share is not None]
+    initial = [x.initial for x in m.layers if x.initial is not None]
+    was = f" (at first {max(map(high_quantile, initial)):.3g})" if initial else ""
+    if beyond.size and beyond.max() > max(OWED, 1.5 * max(within, default=0.0)):
+        lag = limit + int(np.argmax(beyond))
+        yield Finding(
+            "time scales too short", "",
+            f"The input of {lag} timesteps ago explains {beyond.max():.0%} of today's error, and "
+            f"nine modules of ten forget within {longest:.3g} timesteps{was}.",
+            f"Give the cells time scales of {lag} timesteps and more: for an LRU r_max above "
+            f"{np.exp(-1 / max(lag, 1)):.4f}, for gated cells tau_max={2 * lag} "
+            "(rtrl.analysis.advise).",
+        )  # fmt: skip
+    elif longest < SHORT and m.steps and m.loss > POOR * m.constant_loss:
+        yield Finding(
+            "time scales too short", "",
+            f"Nine modules of ten forget within {longest:.3g} timesteps{was}, and the loss of "
+            f"{m.loss:.3g} is not far from that of a constant, {m.constant_loss:.3g}.",
+            "Give the cells longer time scales (r_max of an LRU, tau_max of gated cells), unless "
+            "the task needs no memory.",
+        )  # fmt: skip
+    del shares
+
+
+MISALIGNED = 0.2  # cosine
+
+
+def _misaligned(m: Measured) -> Iterator[Finding]:
+    for layer in m.layers:
+        if layer.cosine < MISALIGNED and layer.share > DEAD_SHARE:
+            yield Finding(
+                "misaligned gradient", layer.name,
+                f"The gradient of {m.rule} has a cosine of {layer.cosine:.2f} with BPTT's on the "
+                "window: it is of little use here.",
+                "Use RTRL (or SnAp-1 where modules see each other) and larger chunks.",
+                problem=False,
+            )  # fmt: skip
+
+
+def _inputs(m: Measured) -> Iterator[Finding]:
+    scale = m.input_scale
+    if scale.size and (scale.max() > 30 or 0 < scale.max() < 0.01):
+        yield Finding(
+            "inputs out of scale", "",
+            f"The standard deviations of the inputs go up to {scale.max():.3g}.",
+            "Standardise them: rtrl.Standardized does it online.",
+        )  # fmt: skip
