@@ -56,9 +56,11 @@ class Diagnosis:
         heads = list(rows[0])
         columns = [[head, *(row[head] for row in rows)] for head in heads]
         for row in zip(*columns, strict=True):
-            lines.append("  ".join(
-                f"{cell:>{max(map(len, column))}}" for cell, column in zip(row, columns, strict=True)
-            ))  # fmt: skip
+            cells = (
+                f"{cell:>{max(map(len, column))}}"
+                for cell, column in zip(row, columns, strict=True)
+            )
+            lines.append("  ".join(cells))
         return "\n".join(lines)
 
     def figure(self) -> Any:

@@ -48,7 +48,7 @@ def _not_finite(m: Measured) -> Iterator[Finding]:
     if not m.finite:
         yield Finding(
             "not finite", "", "Parameters, states or traces hold infinities or NaN.",
-            "Go back to a saved state; lower the rate, or use a cell that can't grow (LRU, MinGRU).",
+            "Go back to a saved state; lower the rate, or use a cell that can't grow (LRU).",
         )  # fmt: skip
 
 

@@ -79,7 +79,8 @@ def draw_owed(ax: Any, measured: Measured) -> None:
         if np.isfinite(tau) and tau < len(owed):
             ax.axvline(tau, color=colour, ls="--", lw=1.5, label=f"{layer.name} remembers")
     ax.set(title="What the error still owes to the past", xlabel="lag of the input, timesteps",
-           ylabel="R² of today's error", ylim=(0, max(0.2, 1.1 * max(owed, default=0.0))))  # fmt: skip
+           ylabel="R² of today's error")  # fmt: skip
+    ax.set_ylim(0, max(0.2, 1.1 * max(owed, default=0.0)))
     if ax.get_legend_handles_labels()[1]:
         ax.legend(frameon=False, fontsize=9)
 
@@ -164,8 +165,9 @@ def draw_modules(ax: Any, layers: list[Layer]) -> None:
         ax.scatter(_floored(move), _floored(gradient), s=14, color=colour, alpha=0.6,
                    label=layer.name)  # fmt: skip
         if stuck.any():
-            ax.scatter(_floored(move)[stuck], _floored(gradient)[stuck], s=45, lw=1,
-                       facecolors="none", edgecolors="C3", label=f"{layer.name} saturated")  # fmt: skip
+            place = _floored(move)[stuck], _floored(gradient)[stuck]
+            ax.scatter(*place, s=45, lw=1, facecolors="none", edgecolors="C3",
+                       label=f"{layer.name} saturated")  # fmt: skip
     _plain_log(ax, "x", "y")
     ax.set(title="Every module: dead ones lie at the edges", xlabel="its state moves by",
            ylabel="its gradient")  # fmt: skip

@@ -36,6 +36,9 @@ def diagnose(console: Any, path: Path, about: dict[str, Any], data_name: str, wi
     console.print(str(found), soft_wrap=True)
     page = path.with_name(PAGE)
     found.figure().savefig(page, dpi=100)
+    console.print("\nThe recurrences over a stretch of this length, linearised at rest")
+    for advice in rtrl.analysis.advise(state.model, found.measured.window[0]):
+        console.print(f"- {advice}", soft_wrap=True)
     console.print(f"\nDrawn in {page}", soft_wrap=True)
 
 
