@@ -4,6 +4,7 @@ import math
 from fractions import Fraction
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -45,7 +46,7 @@ def test_energies_where_they_leave_the_floats():
     np.testing.assert_allclose(log_ginibre_energy(n, k), expected, rtol=1e-12)
     assert ginibre_energy(n, k) == np.inf
     # Far from both ends: one step keeps all; without cancellation also in the widest.
-    np.testing.assert_allclose(ginibre_energy([10, 10_000, 10**8], 1), 1, rtol=1e-13)
+    np.testing.assert_allclose(ginibre_energy(np.array([10, 10_000, 10**8]), 1), 1, rtol=1e-13)
     c = np.array([0.0, 1e-3, 0.5, 1.0, 2.0, 3.0])
     wide = ginibre_energy(10**8, (c * 1e4).astype(int))
     np.testing.assert_allclose(wide, critical_profile(c), rtol=5e-3)  # the rest is of order c^3/k
@@ -107,7 +108,7 @@ def _nudged(cell, length: int) -> float:
     with jax.enable_x64(False):
         rule = rtrl.BPTT()
         carry = rtrl.init_carry(cell, rule)
-        xs = np.zeros((1, 2), np.float32)
+        xs = jnp.zeros((1, 2), jnp.float32)
 
         def step(h):
             return rtrl.recur(cell, xs, rtrl.Carry(h), rule=rule)[1].state
