@@ -13,7 +13,8 @@ or a number rho in [0, 1] that stands for ``rho^|D|`` at all lags.
 from typing import Any
 
 import numpy as np
-from jaxtyping import ArrayLike, Complex, Float
+from jaxtyping import Complex, Float
+from numpy.typing import ArrayLike
 
 from rtrl.validate import require
 
@@ -64,6 +65,8 @@ def sensitivity_energy(
 
     Source: Zucchet's thesis, equations 3.6 (real), A.46 (complex) and A.68. Its equation A.72 has
     a quarter of this for the polar form: there a derivative by a complex number is taken by half.
+    Its equation A.48, of rho, as printed agrees with A.46 at rho = 0 and 1 only; sampled traces
+    bear A.46 out.
     """
     lam = _eigenvalues(lam)
     scale = np.asarray(gain) ** 2 * np.abs(np.asarray(slope)) ** 2
@@ -77,7 +80,8 @@ def lru_energies(lam: ArrayLike, acf: Acf) -> dict[str, Float[np.ndarray, "..."]
 
         lambda = exp(-nu + i theta),   gain = sqrt(1 - |lambda|^2)
         E|dh/dnu_log|^2    = gain^2 |lambda|^2 nu^2    E|dh/dlambda|^2
-        E|dh/dtheta_log|^2 = gain^2 |lambda|^2 theta^2 E|dh/dlambda|^2,   E|dh/dgamma_log|^2 = E|h|^2
+        E|dh/dtheta_log|^2 = gain^2 |lambda|^2 theta^2 E|dh/dlambda|^2
+        E|dh/dgamma_log|^2 = E|h|^2
 
     Input normalisation and the exponential of ``nu_log`` hold the first two of these where they
     are as memory grows, if the input is white; nothing holds the angle's.

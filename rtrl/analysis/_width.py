@@ -3,7 +3,8 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from rtrl.validate import require
 
