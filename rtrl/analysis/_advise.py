@@ -179,12 +179,12 @@ def _advise(cell: Cell, length: int, where: str) -> Advice:
 def _words(cell, where, length, n, c, regime, radius, reach, end, peak, verdict, better) -> str:
     name = f"{where} ({type(cell).__name__})" if where else type(cell).__name__
     kind = {
-        "modular": "modules by themselves: width does not matter",
-        "subcritical": f"T / sqrt(n) = {c:.2g}: the theory of infinite width holds",
-        "critical": f"T / sqrt(n) = {c:.2g}: finite width begins to show",
-        "supercritical": f"T / sqrt(n) = {c:.2g}: finite width decides, beyond the usual theory",
+        "modular": "see nothing of each other, so that width does not matter",
+        "subcritical": f"keep to the theory of infinite width (T / sqrt(n) = {c:.2g})",
+        "critical": f"begin to show their finite width (T / sqrt(n) = {c:.2g})",
+        "supercritical": f"are beyond the theory of infinite width (T / sqrt(n) = {c:.2g})",
     }[regime]
-    first = f"{name} over {length:,} timesteps: {verdict}; {n} {kind}."
+    first = f"{name} over {length:,} timesteps: {verdict}; its {n} modules {kind}."
     shown = f"{reach:,.3g} timesteps" if np.isfinite(reach) else "for ever"
     second = (
         f" Largest eigenvalue {radius:.5g} (remembers {shown}), energy after the sequence "

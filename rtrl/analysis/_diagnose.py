@@ -1,5 +1,6 @@
 """What is a learner doing now, and what is wrong with it?"""
 
+import warnings
 from typing import Any
 
 import jax
@@ -76,7 +77,10 @@ def diagnose(
     if chunk is None:
         chunk = length if plain.rule.whole_sequence else 1
     require(isinstance(chunk, int) and chunk >= 1, "chunk", "at least 1 timestep", chunk)
-    measured = measure(plain, now, data, chunk=min(chunk, length), initial=initial)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        # What has diverged overflows here too, and is reported in words.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        measured = measure(plain, now, data, chunk=min(chunk, length), initial=initial)
     return Diagnosis(findings(measured), measured)
 
 

@@ -37,19 +37,19 @@ class Finding(NamedTuple):
 
 def findings(measured: Measured) -> list[Finding]:
     """Say what is wrong, the likeliest cause first."""
-    broken = [*_not_finite(measured), *_stale(measured), *_saturated(measured)]
+    if not measured.finite:  # nothing else can be told from it
+        return list(_not_finite())
+    broken = [*_inputs(measured), *_stale(measured), *_saturated(measured)]
     broken += [*_dead(measured, broken), *_growing(measured)]
-    found = [*_rate(measured, broken), *broken, *_short(measured)]
-    found += [*_misaligned(measured), *_inputs(measured)]
+    found = [*_rate(measured, broken), *broken, *_short(measured), *_misaligned(measured)]
     return sorted(found, key=lambda f: not f.problem)  # stable: the order above within each
 
 
-def _not_finite(m: Measured) -> Iterator[Finding]:
-    if not m.finite:
-        yield Finding(
-            "not finite", "", "Parameters, states or traces hold infinities or NaN.",
-            "Go back to a saved state; lower the rate, or use a cell that can't grow (LRU).",
-        )  # fmt: skip
+def _not_finite() -> Iterator[Finding]:
+    yield Finding(
+        "not finite", "", "Parameters, states or traces hold infinities or NaN.",
+        "Go back to a saved state; lower the rate, or use a cell that can't grow (LRU).",
+    )  # fmt: skip
 
 
 STALE = 0.8  # of their norm, the distance of a carried trace from one of today's parameters
@@ -168,10 +168,13 @@ def _growing(m: Measured) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-TOO_MUCH = 1.5  # times the loss that a smaller rate would have had
-MATTERS = 0.1  # of the loss of the best constant, the difference that it makes
+TOO_MUCH = 1.3  # times the loss that a smaller rate would have had
+MATTERS = 0.15  # of the loss of the best constant, the difference that it makes
 USELESS = 1.15  # times the loss of the best constant: worse than it, and better if it learned less
 TOO_LITTLE = 0.5  # of the loss, what ten times the rate would have left
+TOO_LARGE = 4.0  # times their size as initialised, weights
+TOO_LARGE_LOSS = 0.8  # times the loss of the best constant, that of a learner with such weights
+MOVES = 1e-4  # of a layer's parameters, by which a window's learning moves them at least
 WORSE = 1.5  # times the loss of the best constant
 
 
@@ -197,7 +200,25 @@ def _rate(m: Measured, found: list[Finding]) -> Iterator[Finding]:
             f"Multiply the rate by {tenth}.",
         )  # fmt: skip
         return
-    if m.steps and m.loss > WORSE * m.constant_loss and now > WORSE * m.constant_loss:
+    out_of_scale = any(f.kind == "inputs out of scale" for f in found)
+    useless = m.loss > TOO_LARGE_LOSS * m.constant_loss
+    if m.steps and m.weight_scale > TOO_LARGE and useless and not out_of_scale:
+        yield Finding(
+            "rate too high", "",
+            f"The weights of a typical layer have grown to {m.weight_scale:.2g} times what they "
+            f"are initialised at, and the loss of {m.loss:.3g} is no better than a constant's, "
+            f"{m.constant_loss:.3g}: learning has gone off.",
+            "Begin again from an earlier state with a tenth of the rate.",
+        )  # fmt: skip
+        return
+    yield from _stopped(m)
+    stopped = moved < MOVES
+    if (
+        m.steps
+        and not stopped
+        and m.loss > WORSE * m.constant_loss
+        and now > WORSE * m.constant_loss
+    ):
         if not any(f.problem for f in found):
             yield Finding(
                 "rate too high", "",
@@ -206,15 +227,14 @@ def _rate(m: Measured, found: list[Finding]) -> Iterator[Finding]:
                 "Begin again from an earlier state with a tenth of the rate.",
             )  # fmt: skip
         return
-    stopped = max(m.replay.updates.values(), default=0.0) == 0
-    if stopped:
-        yield Finding(
-            "nothing is learned", "", "The updates are zero.",
-            "Look at the rate and its schedule, at the weights of the losses, and at out.skipped.",
-        )  # fmt: skip
     frozen = losses[factors == 0][0]
     most = larger.min()
-    if not any(f.problem for f in found) and now > 0.98 * frozen and most < TOO_LITTLE * now:
+    if (
+        not stopped
+        and not any(f.problem for f in found)
+        and now > 0.98 * frozen
+        and most < TOO_LITTLE * now
+    ):
         factor = factors[factors > 1][int(np.argmin(larger))]
         yield Finding(
             "rate too low", "",
@@ -224,7 +244,25 @@ def _rate(m: Measured, found: list[Finding]) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-OWED = 0.1  # R^2 of today's errors by one old input
+def _stopped(m: Measured) -> Iterator[Finding]:
+    moved = max((u for u in m.replay.updates.values() if np.isfinite(u)), default=0.0)
+    if moved == 0:
+        yield Finding(
+            "nothing is learned", "", "The updates are zero.",
+            "Look at the rate and its schedule, at the weights of the losses, and at out.skipped.",
+        )  # fmt: skip
+    elif moved < MOVES and m.loss > POOR * m.constant_loss:
+        yield Finding(
+            "rate too low", "",
+            f"Learning the whole window moved no layer by more than {moved:.1g} of its "
+            f"parameters' size, and the loss of {m.loss:.3g} is not far below that of a constant, "
+            f"{m.constant_loss:.3g}.",
+            "Multiply the rate by 100, or look at its schedule.",
+        )  # fmt: skip
+
+
+OWED = 0.15  # R^2 of today's errors by one old input
+STANDS_OUT = 0.1  # by so much above what other lags explain
 BEYOND = 3.0  # time scales: what a module holds has fallen to 5% there
 SHORT = 3.0  # timesteps: less is hardly a memory
 POOR = 0.5  # of the loss of the best constant
@@ -239,14 +277,16 @@ def _short(m: Measured) -> Iterator[Finding]:
     longest = reach(m.layers)
     limit = int(np.ceil(BEYOND * longest)) if np.isfinite(longest) else len(m.owed)
     within, beyond = m.owed[:limit], m.owed[limit:]
-    shares = [x.lag_share for x in m.layers if x.lag_share is not None]
     initial = [x.initial for x in m.layers if x.initial is not None]
     was = f" (at first {max(map(high_quantile, initial)):.3g})" if initial else ""
-    if beyond.size and beyond.max() > max(OWED, 1.5 * max(within, default=0.0)):
+    most = beyond.max(initial=0.0)
+    stands_out = beyond.size > 0 and most > np.median(beyond) + STANDS_OUT
+    matters = most * m.loss > MATTERS / 2 * m.constant_loss
+    if stands_out and matters and most > max(OWED, 1.5 * max(within, default=0.0)):
         lag = limit + int(np.argmax(beyond))
         yield Finding(
             "time scales too short", "",
-            f"The input of {lag} timesteps ago explains {beyond.max():.0%} of today's error, and "
+            f"The input of {lag} timesteps ago explains {most:.0%} of today's error, and "
             f"nine modules of ten forget within {longest:.3g} timesteps{was}.",
             f"Give the cells time scales of {lag} timesteps and more: for an LRU r_max above "
             f"{np.exp(-1 / max(lag, 1)):.4f}, for gated cells tau_max={2 * lag} "
@@ -260,7 +300,6 @@ def _short(m: Measured) -> Iterator[Finding]:
             "Give the cells longer time scales (r_max of an LRU, tau_max of gated cells), unless "
             "the task needs no memory.",
         )  # fmt: skip
-    del shares
 
 
 MISALIGNED = 0.2  # cosine

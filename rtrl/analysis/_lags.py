@@ -6,11 +6,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rtrl.analysis._recording import Record, propagate_back
+from rtrl.cells import Cell
+from rtrl.engine import Modules
 
 
 @eqx.filter_jit
 def gradient_by_lag(
-    record: Record, lags: int
+    cell: Cell, record: Record, lags: int
 ) -> tuple[Float[Array, " lags"], Float[Array, " lags"]]:
     """Split the gradient of a cell's parameters by the time between a cause and its error.
 
@@ -23,27 +25,29 @@ def gradient_by_lag(
     are missing from the sum.
 
     Args:
-        record: of a cell, with errors.
+        cell: the cell.
+        record: of this cell, with errors.
         lags: how many lags, from 0.
 
     Returns the shares and the sizes, ``(lags,)`` each.
 
     Source: the sum over t of equation 3.4 in Zucchet's thesis, ordered by t - t'.
     """
-    p = record.partials
+    p, m = record.partials, Modules(cell)
+    weights = (*m.weights(), *m.recurrent())
     assert record.errors is not None
     before = jnp.zeros_like(record.errors[:1])
 
     def part(errors: Array) -> Array:
         """The gradient of errors that have arrived at the states of their causes, flat."""
-        pieces = [
-            jnp.einsum("kbn,kbh->nh", (J * errors).sum(2), x).ravel()
-            for J, x in zip(p.J, p.inputs, strict=True)
-            if x is not None
-        ]
-        pieces += [(E * errors).sum((0, 1, 2)) for E in p.E.values()]
-        # As real numbers: a complex trace serves a real and an imaginary parameter.
-        return jnp.concatenate([jnp.concatenate([g.real, g.imag]) for g in pieces])
+        pieces = []
+        for J, x, w in zip(p.J, p.inputs, weights, strict=True):
+            if x is not None:
+                g = jnp.einsum("kbn,kbh->nh", (J * errors).sum(2), x).ravel()
+                # A complex weight is two real parameters, any other has a real gradient.
+                pieces += [g.real, g.imag] if jnp.iscomplexobj(w) else [g.real]
+        pieces += [(E * errors).sum((0, 1, 2)).real for E in p.E.values()]
+        return jnp.concatenate(pieces)
 
     def back(errors, _):
         earlier = propagate_back(p, errors)

@@ -86,6 +86,8 @@ class Measured(NamedTuple):
         finite: whether all parameters, states and traces are finite.
         gradient: norm of the BPTT gradient on the window.
         input_scale: standard deviation of every input.
+        weight_scale: root mean square of a typical matrix times the square root of its columns,
+            about 1 as initialised.
     """
 
     layers: list[Layer]
@@ -101,6 +103,7 @@ class Measured(NamedTuple):
     finite: bool
     gradient: float
     input_scale: Float[np.ndarray, " inputs"]
+    weight_scale: float
 
 
 def measure(
@@ -157,7 +160,7 @@ def measure(
             share=_norm(gradients[i]) / total if total > 0 else float("nan"),
             cosine=cosines.get(name, float("nan")),
             gates=gates(cell, seen),
-            lag_share=None if seen.errors is None else np.asarray(gradient_by_lag(seen, lags)[0]),
+            lag_share=_lag_share(cell, seen, lags),
             staleness=staleness(cell, carried[i], fresh[i], seen),
             update=again.updates.get(name, float("nan")),
             rate=rates.get(name, float("nan")),
@@ -184,6 +187,7 @@ def measure(
         ),
         gradient=total,
         input_scale=_scale(xs, lead),
+        weight_scale=_weight_scale(model),
     )
 
 
@@ -204,6 +208,16 @@ def _kept(D: Array, lags: int) -> Array:
 
     one = jnp.broadcast_to(jnp.eye(D.shape[2], dtype=D.dtype)[:, :, None], D.shape)
     return jax.lax.scan(back, one, None, length=lags)[1]
+
+
+def _lag_share(cell: Cell, seen: Record, lags: int) -> Float[np.ndarray, " lags"] | None:
+    return None if seen.errors is None else np.asarray(gradient_by_lag(cell, seen, lags)[0])
+
+
+def _weight_scale(model: PyTree) -> float:
+    leaves = [_f64(a) for a in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))]
+    scales = [np.sqrt((a**2).mean() * a.shape[1]) for a in leaves if a.ndim == 2]
+    return float(np.median(scales)) if scales else float("nan")
 
 
 def _cell_paths(model: PyTree) -> list[str]:

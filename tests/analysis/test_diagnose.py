@@ -76,6 +76,24 @@ def test_a_stale_trace(healthy):
     assert "stale trace" not in kinds(diagnose(state, *fresh))
 
 
+def test_breakages_that_no_threshold_was_set_on(healthy):
+    model, state, xs, ys = healthy
+    still, _, _ = learned(model, rate=0.0)
+    assert "nothing is learned" in kinds(diagnose(still, xs, ys))
+    slow, _, _ = learned(model, rate=1e-8)
+    assert "rate too low" in kinds(diagnose(slow, xs, ys))
+    broken = eqx.tree_at(
+        lambda s: s.model.layers[0].cell.B_re, state, replace_fn=lambda a: a.at[0, 0].set(jnp.nan)
+    )
+    assert kinds(diagnose(broken, xs, ys)) == {"not finite": ""}
+    assert "inputs out of scale" in kinds(diagnose(state, 1000 * xs, ys))
+    deaf = eqx.tree_at(
+        lambda s: (s.model.layers[0].cell.B_re, s.model.layers[0].cell.B_im), state,
+        replace_fn=lambda a: a.at[:8].set(0),
+    )  # fmt: skip
+    assert kinds(diagnose(deaf, xs, ys))["dead modules"] == "layers[0]"
+
+
 def test_nothing_is_touched_and_the_page_is_drawn(healthy, well, tmp_path):
     _, state, xs, ys = healthy
     again = diagnose(state, xs, ys)
