@@ -5,7 +5,7 @@
 Short versions: 3.1 (energies sampled through our cells and their RTRL traces; landscapes in closed
 form); 3.3 (teachers of 10 linear neurons whose eigenvalues have moduli near nu0; students of 32,
 LRU, complex diagonal, block diagonal and dense, trained by BPTT and online in chunks of 10, the
-better of two rates each, 120 batches, one seed; the thesis: 64 neurons, 10,000 steps, more rates); 3.4 (the
+better of two rates each, 120 batches, one seed; the thesis: 64 neurons, 10,000 steps); 3.4 (the
 Hessian at the optimum of a dense and a complex diagonal student that compute the same, how its top
 eigenvectors lie to the axes, and Adam's rates as they act); 3.5 (four layers as initialised, states
 and gradients by nu0; correlated noise in place of sentences). Ten minutes.
@@ -146,9 +146,9 @@ def teacher_data_of(teacher, xs):
 def hessians() -> dict:
     """Gauss-Newton, which is the Hessian at an optimum without residuals: E of J^T J."""
     n, nu0, length = 4, 0.99, 300
-    dense = linear("dense", n, nu0, jax.random.key(3))
+    dense: Any = linear("dense", n, nu0, jax.random.key(3))
     A, B = np.asarray(dense.cell.A, float), np.asarray(dense.cell.B, float)
-    lam, P = (np.asarray(a, complex) for a in np.linalg.eig(A))
+    lam, P = np.linalg.eig(A)
     into, out = np.linalg.solve(P, B), np.asarray(dense.readout.C_re, float) @ P
     diagonal = linear("complex diagonal", n, nu0, jax.random.key(0))
     f32 = lambda a: jnp.asarray(a, jnp.float32)  # noqa: E731
@@ -156,8 +156,8 @@ def hessians() -> dict:
         lambda m: (m.cell.lambda_re, m.cell.lambda_im, m.cell.B_re, m.cell.B_im,
                    m.readout.C_re, m.readout.C_im, m.readout.D),
         diagonal,
-        (f32(lam.real), f32(lam.imag), f32(into.real), f32(into.imag), f32(out.real),
-         f32(out.imag), dense.readout.D),
+        (f32(np.real(lam)), f32(np.imag(lam)), f32(np.real(into)), f32(np.imag(into)),
+         f32(np.real(out)), f32(np.imag(out)), dense.readout.D),
     )  # fmt: skip
     xs = jnp.asarray(np.random.default_rng(0).normal(size=(length, 16, 1)), jnp.float32)
     rule, found = rtrl.BPTT(), {}
@@ -317,7 +317,8 @@ def table(found: dict) -> str:
     lines += [
         "", "## Hessian at the optimum (figure 3.4)", "",
         "Two students that compute the same, 4 neurons, ν0 = 0.99. Spread: on how many parameters "
-        "a top eigenvector lies (mean of the top ten). Rate: of Adam as it acts, geometric mean.", "",
+        "a top eigenvector lies (mean of the top ten). Rate: of Adam as it acts, geometric mean.",
+        "",
         "| student | parameters | largest eigenvalue | tenth | spread | rate |",
         "|---|---:|---:|---:|---:|---:|",
     ]  # fmt: skip
