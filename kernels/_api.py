@@ -83,16 +83,17 @@ def serves(implementation: Implementation, trace, D, J, xs, deltas) -> bool:
     return _resolve(implementation, trace, D, J, xs, deltas) != "xla"
 
 
-def kernel_pays(K: int) -> bool:
+def kernel_pays(K: int, parameters: int) -> bool:
     """Whether the kernel should beat XLA for a chunk of K timesteps.
 
-    An estimate from bytes and flops, until it has been measured: the table in
-    ``kernels/README.md``.
+    As measured on an H100 (``bench/results/gpu.md``), for layers of 256 by 256 and of 1024 by 1024:
+    chunks of 4 and 16 always, single timesteps in the large layer only.
 
     Args:
         K: timesteps, at least 1.
+        parameters: modules times inputs of the projection.
     """
-    return K <= 16
+    return 2 <= K <= 16 or (K == 1 and parameters >= 2**20)
 
 
 def _resolve(implementation: Implementation, trace, D, J, xs, deltas) -> str:
@@ -105,7 +106,8 @@ def _resolve(implementation: Implementation, trace, D, J, xs, deltas) -> str:
     d, single = D.shape[2], trace.dtype in (jnp.float32, jnp.complex64)
     numbers = max(a.size * (2 if jnp.iscomplexobj(a) else 1) for a in (trace, D, J, xs, deltas))
     if implementation is None:
-        fits = d <= 2 and single and numbers <= LARGEST and kernel_pays(xs.shape[0])
+        fits = d <= 2 and single and numbers <= LARGEST
+        fits = fits and kernel_pays(xs.shape[0], trace.shape[2] * trace.shape[3])
         device = _backend.device() if fits else None
         return "xla" if device is None or not _device.passed_on(device) else "auto"
     require(d <= 2, "D", f"one or two numbers per module for {implementation!r}", D.shape)

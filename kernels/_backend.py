@@ -63,10 +63,10 @@ def call(
         name=name,
         compiler_params=_triton.CompilerParams(num_warps=num_warps, num_stages=1),
     )
+    if not interpret:
+        return lambda *arguments: _call_lowered(run, arguments, out_shape, aliases)
     if not any(jnp.issubdtype(s.dtype, jnp.complexfloating) for s in out_shape):
         return run
-    if not interpret:
-        return lambda *arguments: _call_in_place(run, arguments, out_shape, aliases)
 
     def through_copies(*arguments):
         outputs = run(*[_pairs(a) if jnp.iscomplexobj(a) else a for a in arguments])
@@ -87,12 +87,14 @@ def _view(a) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((*a.shape[:-1], 2 * a.shape[-1]), np.zeros(0, a.dtype).real.dtype)
 
 
-def _call_in_place(run: Callable, arguments, out_shape, aliases) -> list[jax.Array]:
-    """Run a kernel for real arrays on the complex arrays of the same bytes.
+def _call_lowered(run: Callable, arguments, out_shape, aliases) -> list[jax.Array]:
+    """Run a kernel for real arrays on these, or on the complex arrays of the same bytes.
 
     JAX has no free cast between the two, and splitting a trace and joining it would cost two
     passes over it. But a kernel sees addresses only: so lower it for the real arrays, and call
-    what came out, with the same settings, with the complex ones.
+    what came out, with the same settings, with the complex ones. Real arrays take the same way:
+    lowered here, the kernel keeps JAX's word on its backend's future to itself, which would stop a
+    program that turns warnings into errors.
     """
     lowered = lower(jax.jit(run), *[_view(a) for a in arguments])
     ((target, settings),) = custom_calls(lowered)

@@ -26,6 +26,7 @@ from rtrl.cli._options import (
     Header,
     Hidden,
     Horizon,
+    Look,
     Missing,
     Optimizer,
     Out,
@@ -114,6 +115,7 @@ def train(
     calendar: Calendar = None,
     elapsed: Elapsed = False,
     gaps: Gaps = None,
+    look: Look = None,
     settings: Settings = None,
     out: Out = None,
     resume: Resume = False,
@@ -176,6 +178,7 @@ def compare(
     calendar: Calendar = None,
     elapsed: Elapsed = False,
     gaps: Gaps = None,
+    look: Look = None,
     settings: Settings = None,
     out: Out = None,
     resume: Resume = False,
@@ -218,6 +221,7 @@ def stream(
     calendar: Calendar = None,
     elapsed: Elapsed = False,
     gaps: Gaps = None,
+    look: Look = None,
     seed: Seed = None,
     cell: Cell = None,
     rule: Rule = None,
@@ -248,6 +252,11 @@ def stream(
     reported with their line and left out; missing values are skipped. Ctrl-C or SIGTERM save the
     state and end; --resume goes on with the next row, bit for bit as without the stop: in a file
     after the rows already done, on standard input with what comes.
+
+    What each column is (a number, a class, a time, ...) is decided once, and told, before the
+    first row: from the first 1,000 rows of a file. A pipe is not waited for: what it holds half a
+    second after its first line decides, and from a single row a text that could be a class is left
+    out. Say --look 20 to wait for 20 rows, or what a column is: --as sky=class.
     """
     from rtrl.cli import _state
     from rtrl.cli._stream import stream as run_stream

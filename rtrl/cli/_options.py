@@ -120,6 +120,15 @@ Gaps = Annotated[
         help="What a gap in the times does: fill it, hold the memory or reset it [default: fill].",
     ),
 ]
+Look = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="ROWS",
+        help="Rows that decide what the columns are, waited for on a pipe [default: the first "
+        "1,000 of a file; of a pipe what it holds at first, were it a single row].",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

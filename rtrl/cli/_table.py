@@ -15,7 +15,7 @@ OPTIONS = {
     "features": "--features", "drop": "--drop", "kinds": "--as", "header": "--no-header",
     "encoding": "--encoding", "separator": "--separator", "decimal": "--decimal",
     "missing": "--missing", "time": "--time", "calendar": "--calendar", "elapsed": "--elapsed",
-    "gaps": "--gaps",
+    "gaps": "--gaps", "look": "--look",
 }  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def print_columns(console: Any, table: Table) -> None:
         grid.add_row(*row)
     console.print(grid)
     for remark in table.notes:
-        console.print(f"({remark})", soft_wrap=True)
+        console.print(f"({remark.replace('`look`', '--look')})", soft_wrap=True)
 
 
 class Reports:

@@ -30,9 +30,15 @@ OTHER = {
     b"\xff\xd8\xff": "a picture",
     b"GIF8": "a picture",
     b"ARROW1": "an Arrow file: write the table as Parquet or CSV",
+    b"<!DOCTYPE": "a web page, no file of data",
+    b"<!doctype": "a web page, no file of data",
+    b"<html": "a web page, no file of data",
+    b"<?xml": "an XML document: write the table as CSV",
+    b"version https://git-lfs": "the place of a file that Git LFS has not fetched (git lfs pull)",
     b"ORC": "an ORC file: write the table as Parquet or CSV",
 }
 
+PIECE = 64  # bytes unpacked at once: so many are lost in front of a damage
 FAULTS = (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError)
 
 
@@ -47,17 +53,18 @@ class Unpacker:
 
     def __call__(self, data: bytes, final: bool) -> tuple[bytes, str]:
         """What comes out, and what is wrong with the archive, empty if nothing is."""
-        out = []
+        out, at = [], 0
         try:
-            while data:
+            while at < len(data):
                 self._begun = True
-                out.append(self._part.decompress(data))
-                if not self._part.eof:
-                    break
-                data = self._part.unused_data
-                if data and not data.strip(b"\0"):
-                    data = b""  # padding
-                self._part, self._begun = self._make(), False
+                piece = data[at : at + PIECE]
+                out.append(self._part.decompress(piece))
+                at += len(piece)
+                if self._part.eof:
+                    at -= len(self._part.unused_data)
+                    self._part, self._begun = self._make(), False
+                    if not data[at:].strip(b"\0"):
+                        break  # padding
         except FAULTS as error:
             return b"".join(out), f"the {self.name} archive is damaged ({error})"
         except Exception as error:  # of the zstandard package

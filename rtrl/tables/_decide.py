@@ -136,6 +136,11 @@ def _decide(
         return column._replace(kind=kind, way=(decimal or hint or "", "", ""))
     if choice is None or choice.share < least:
         return _text(column, fields)
+    if kind is None and not wanted and _is_code(fields):
+        few = _text(column, fields)
+        if few.kind == "class":
+            return few
+        choice = choice._replace(note="zeros in front: a code?")
     return _number(column, fields, choice, kind, target, wanted)
 
 
@@ -168,6 +173,8 @@ def _number(
         column = column._replace(example=next(f for f, v in pairs if v != gap))
     if kind == "counter":
         return column
+    if kind is None and not wanted and any(v > 2**53 and f.isdigit() for f, v in pairs):
+        return column._replace(kind="text", way=(), note="longer than a number can be")
     if len(values) < ENOUGH or kind is not None:
         return column
     if min(values) == max(values):
@@ -237,7 +244,16 @@ def _time(column: Column, fields: list[str], way: str | None) -> Column:
     return column._replace(kind="time", way=(way or "iso",), note=note)
 
 
+def _is_code(fields: list[str]) -> bool:
+    """Whether digits are no number: all of one length, some with zeros in front."""
+    alike = {len(f) for f in fields} == {len(fields[0])} and len(fields[0]) > 1
+    return alike and all(map(str.isdigit, fields)) and any(f[0] == "0" for f in fields)
+
+
 def _text(column: Column, fields: list[str]) -> Column:
+    if "NA" in column.missing and all(len(f) == 2 and f.isupper() for f in fields):
+        fields = [*fields, "NA"]  # Namibia, not a missing value
+        column = column._replace(missing=tuple(m for m in column.missing if m != "NA"))
     counts = Counter(fields)
     if len(counts) == 1 and len(fields) >= ENOUGH:
         return column._replace(kind="constant", note="one value only")

@@ -1,7 +1,7 @@
 """What the first lines tell of a text: comments, the separator, lines that stand before the table.
 
-A file is looked at for `LOOK` lines. On a live pipe nothing is waited for: its first line tells,
-or the first two where the first may be a header.
+A file is looked at for `LOOK` lines. On a live pipe nothing is waited for but what the user says:
+what is there tells, its first line or the first two where the first may be a header.
 """
 
 import itertools
@@ -16,7 +16,7 @@ SEPARATORS = ("\t", ";", "|", ",", " ")  # in the order in which they are tried
 LOOK = 60
 MISSING = frozenset(
     "- -- ? . * na n/a n.a. #n/a <na> nan nat null none nil missing \\n #n/a! #div/0! #value! "
-    "#ref! #num! #null! (null) (na) [null] unavailable".split()
+    "#ref! #num! #null! #name? (null) (na) [null] <null> --- n.d. unavailable".split()
 ) | {""}  # fmt: skip
 
 
@@ -53,8 +53,11 @@ def is_header(fields: list[str]) -> bool:
     return not all(map(is_value, fields))
 
 
-def find_dialect(lines: Lines, separator: str | None) -> Dialect:
-    """The separator, and where the table begins; leaves the lines as they were from there on."""
+def find_dialect(lines: Lines, separator: str | None, least: int) -> Dialect:
+    """The separator, and where the table begins; leaves the lines as they were from there on.
+
+    ``least`` lines are waited for, up to `LOOK`.
+    """
     comment = _skip_comments(lines)
     first = next(lines, None)
     if first is None:
@@ -62,15 +65,15 @@ def find_dialect(lines: Lines, separator: str | None) -> Dialect:
     if said := re.fullmatch(r"sep=(.)\s*", first[1], re.IGNORECASE):  # as spreadsheets write it
         return Dialect(separator or said[1], comment)
     lines.hand_back([first])
-    seen = _look(lines)
+    seen = _look(lines, least)
     if len(seen) < 3:
         return Dialect(separator or sniff_separator(lines), comment)
-    found, skip = _consistent([text for _, text in seen], separator)
+    found, skip = _consistent(seen, separator)
     if found is None:
         return Dialect(separator or sniff_separator(lines), comment)
     passed = []
     for _ in range(skip):
-        passed.append(next(numbered for numbered in lines if numbered[1].strip())[0])
+        passed += [number for number, line in _whole_record(lines) if line.strip()]
     return Dialect(found, comment, tuple(passed))
 
 
@@ -86,16 +89,19 @@ def _skip_comments(lines: Lines) -> str | None:
     return comment
 
 
-def _look(lines: Lines) -> list[tuple[int, str]]:
-    """The first lines that are there, handed back; blank ones are left out of what is told."""
+def _look(lines: Lines, least: int) -> list[str]:
+    """The first rows that are there, their lines handed back; a quote may hold several lines."""
     taken = []
-    while len(taken) < LOOK and lines.ready():
+    while len(taken) < LOOK and (len(taken) < least or lines.ready()):
         numbered = next(lines, None)
         if numbered is None:
             break
         taken.append(numbered)
     lines.hand_back(taken)
-    return [(n, text) for n, text in taken if text.strip()]
+    ahead, rows = Lines(text for _, text in taken), []
+    while record := _whole_record(ahead):
+        rows.append(_joined(record))
+    return [row for row in rows if row]
 
 
 def _consistent(texts: list[str], separator: str | None) -> tuple[str | None, int]:
@@ -110,8 +116,8 @@ def _consistent(texts: list[str], separator: str | None) -> tuple[str | None, in
         counts = [_count(text, candidate) for text in texts]
         common, _ = Counter(counts[len(counts) // 2 :]).most_common(1)[0]
         start = next((i for i, n in enumerate(counts) if n == common), 0)
-        if start == 1 and counts[0] == common - 1 and _all_end(texts[1:], candidate):
-            start = 0  # the header alone does not end with a separator
+        if counts[0] == common - 1 and _one_more(texts, candidate):
+            start = 0  # the names are one fewer than the fields
         rows = len(counts) - start
         alike = sum(n == common for n in counts[start:]) / rows
         least = 0.6 if start == 0 and rows < 20 else 0.9
@@ -129,8 +135,18 @@ def _consistent(texts: list[str], separator: str | None) -> tuple[str | None, in
     return best[:2] if best[0] != " " else (None, 0)
 
 
-def _all_end(texts: list[str], separator: str) -> bool:
-    return sum(t.rstrip(" \r\n").endswith(separator) for t in texts) >= 0.9 * len(texts)
+def _one_more(texts: list[str], separator: str) -> bool:
+    """Whether every row but the first ends with a separator, or begins with a name of its own."""
+    first, rows = texts[0], texts[1:]
+    end = sum(t.rstrip(" \r\n").endswith(separator) for t in rows)
+    own = sum(names_row(t, separator) for t in rows)
+    named = own >= 0.9 * len(rows) and _count(first, separator) > 1
+    return named or end >= 0.9 * len(rows)
+
+
+def names_row(text: str, separator: str) -> bool:
+    """Whether the first field of a row is its name: in quotes, or no value."""
+    return not is_value(text.lstrip(" ").split(separator, 1)[0].strip())
 
 
 def sniff_separator(lines: Lines) -> str:
@@ -184,7 +200,7 @@ def _joined(numbered: list[tuple[int, str]]) -> str:
 
 
 def _outside_quotes(text: str) -> str:
-    text = text.strip(" \r\n")
+    text = text.strip(" \r\n").replace('\\"', "")
     return text if '"' not in text else re.sub(r'"[^"]*"', "q", text)
 
 

@@ -14,6 +14,7 @@ from rtrl.tables._plan import Plan
 NAN = float("nan")
 
 _SIMPLE = re.compile(r"[0-9eE+\-.:TZ/,;|\t \r\n]+")
+_DIGIT = re.compile(r"\d")
 
 
 class Problem(NamedTuple):
@@ -94,13 +95,15 @@ class Encoder:
         if len(fields) != self._count:
             reason = f"expected {self._count} fields, got {len(fields)}"
             return Problem(record.line, reason, shortened(record.text))
+        for i in self.plan.times:  # a total below the table, for one
+            if not _DIGIT.search(fields[i]) and fields[i].lower() not in self.plan.gaps:
+                return _misfit(record, self.plan.columns[i])
         values: list[float] = []
         for column, read, many in self._reads:
             field = fields[column.number]
             value = read(field)
             if value is None:
-                reason = f"expected {_expected(column)} in {column.name!r}, got {field[:40]!r}"
-                return Problem(record.line, reason, shortened(record.text))
+                return _misfit(record, column)
             if many:
                 values.extend(value)
             else:
@@ -167,6 +170,12 @@ class Encoder:
 
 def shortened(text: str) -> str:
     return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _misfit(record: Record, column: Column) -> Problem:
+    field = (record.fields or [])[column.number]
+    reason = f"expected {_expected(column)} in {column.name!r}, got {field[:40]!r}"
+    return Problem(record.line, reason, shortened(record.text))
 
 
 def _expected(column: Column) -> str:

@@ -7,11 +7,12 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from rtrl.tables._decide import Sample
-from rtrl.tables._dialect import MISSING, is_header, is_missing, is_value
+from rtrl.tables._dialect import MISSING, is_header, is_missing, is_value, names_row
 from rtrl.tables._lines import Record
 from rtrl.validate import require
 
 HEAD = 100  # rows in which a header and a good row are looked for
+NAMED = 5  # rows that have names of their own: fewer may have a field too many by mistake
 _ENDS = re.compile(r"\r\n|\n|\r")
 SAMPLE = 1000  # rows that decide what a column is
 
@@ -38,16 +39,25 @@ class Head(NamedTuple):
     whole: bool = False
 
 
-def read_head(records: Any, header: bool | None) -> Head:
-    """Read the rows that are there, at least the first good one, and find the header."""
+def read_head(records: Any, header: bool | None, look: int | None) -> Head:
+    """Read the rows that are there, at least the first good one, and find the header.
+
+    Or wait for the first ``look`` good ones.
+    """
     rows: list[Record] = []
-    good, ended = 0, True
+    good, named, ended = 0, 0, True
     for record in records:
         rows.append(record)
         good += record.fields is not None
-        enough = good >= 2 or (good == 1 and (header is False or not _could_be_names(record)))
-        if len(rows) >= SAMPLE + 1 or (enough or len(rows) > HEAD) and not records.ready():
-            ended = len(rows) > HEAD or not records.live
+        if good == 1 and record.fields is not None:
+            named = header or (header is None and is_header(record.fields))
+        enough = good >= (look or 1) + named
+        if look is None:
+            stop = len(rows) > SAMPLE or (enough or len(rows) > HEAD) and not records.ready()
+        else:
+            stop = enough or len(rows) > look + HEAD
+        if stop:
+            ended = len(rows) > HEAD or (look is None and not records.live)
             break
     found = f"nothing but {len(rows)} unreadable rows" if rows else "nothing"
     require(good > 0, "source", "a header or a row of numbers", found)
@@ -67,8 +77,11 @@ def read_head(records: Any, header: bool | None) -> Head:
     counts = Counter(len(r.fields) for r in rows if r.fields is not None)
     count = len(names) if names is not None else len(first) if counts[len(first)] > 1 else 0
     common = counts.most_common(1)[0][0] if counts else len(first)
-    if names is not None and common == count + 1 and _ends_empty(rows, common):
-        names, count = [*names, ""], common  # every line but the header ends with a separator
+    if names is not None and common == count + 1:
+        if ends_empty(rows, common):  # every line but the header ends with a separator
+            names, count = [*names, ""], common
+        elif _have_names(rows, count, records.separator):
+            names, count = ["", *names], common  # the names of rows have none, as R writes them
     return Head(names, rows, count or common, names is not None, begins, above, ended)
 
 
@@ -78,7 +91,9 @@ def _unquoted(name: str) -> str:
 
 
 def _names_below(rows: list[Record], at: int) -> int:
-    """Where the names are, if lines of text and a blank one stand above them; else ``at``."""
+    """Where the names are, if names of groups or text and a blank are above them; else ``at``."""
+    if len(rows) > at + 2 and _merged(*(r.fields or [] for r in rows[at : at + 3])):
+        return at + 1
     for i in range(at, min(at + 10, len(rows) - 1)):
         here, below = rows[i], rows[i + 1]
         if here.fields is None or below.fields is None or sum(map(is_value, here.fields)) > 1:
@@ -89,13 +104,27 @@ def _names_below(rows: list[Record], at: int) -> int:
     return at
 
 
-def _ends_empty(rows: list[Record], count: int) -> bool:
-    last = [r.fields[-1] for r in rows if r.fields is not None and len(r.fields) == count]
-    return not any(last)
+def _merged(groups: list[str], names: list[str], values: list[str]) -> bool:
+    """Whether the first row holds names of groups of columns, and the second those of columns."""
+    text = "" in groups[1:] and is_header(groups) and not any(map(is_value, names))
+    return text and any(map(is_value, values))
 
 
-def _could_be_names(record: Record) -> bool:
-    return record.fields is not None and is_header(record.fields)
+def _have_names(rows: list[Record], count: int, separator: str) -> bool:
+    """Whether the rows, one field longer than the names, begin with names of their own."""
+    longer = [r.text for r in rows if fitting([r], count + 1)]
+    sure = len(longer) >= max(NAMED, 10 * len(fitting(rows, count)))
+    return sure and all(names_row(text, separator) for text in longer)
+
+
+def ends_empty(rows: list[Record], count: int) -> bool:
+    """Whether a separator ends every row."""
+    return not any(fields[-1] for fields in fitting(rows, count))
+
+
+def fitting(rows: list[Record], count: int) -> list[list[str]]:
+    """The fields of the rows that have as many as there are columns."""
+    return [r.fields for r in rows if r.fields is not None and len(r.fields) == count]
 
 
 def _is_names(first: list[str], rest: list[Record]) -> bool:
@@ -132,10 +161,8 @@ def samples_of(rows: list[Record], count: int, gaps: frozenset[str]) -> list[Sam
     """The fields of every column in rows of the right length, missing ones apart."""
     fields: list[list[str]] = [[] for _ in range(count)]
     missing = [Counter() for _ in range(count)]
-    for record in rows:
-        if record.fields is None or len(record.fields) != count:
-            continue
-        for i, field in enumerate(record.fields):
+    for row in fitting(rows, count):
+        for i, field in enumerate(row):
             if field.lower() in gaps:
                 missing[i][field] += 1
             else:

@@ -3,7 +3,8 @@
 import csv
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 QUOTED_LINES = 32  # a quoted field does not span more lines: an open quote must not eat the file
 OPEN_QUOTE = "a quote that is not closed"
@@ -119,8 +120,13 @@ def split(lines: list[str], separator: str) -> tuple[list[str] | None, str]:
     if separator == " ":  # any number of spaces is one separator
         lines = [lines[0].lstrip(" "), *lines[1:]]
         lines[-1] = lines[-1].rstrip(" \r\n")
+    how: Any = {"delimiter": separator, "skipinitialspace": True, "strict": True}
+    if any('\\"' in line for line in lines):  # a quote within quotes, as programmers write it
+        with suppress(csv.Error):
+            rows = list(csv.reader(lines, doublequote=False, escapechar="\\", **how))
+            return [field.strip() for field in rows[0]], ""
     try:
-        rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True))
+        rows = list(csv.reader(lines, **how))
     except csv.Error as error:
         if "unexpected end of data" in str(error):
             return None, OPEN_QUOTE

@@ -1,39 +1,52 @@
 """Rows that come as objects: dictionaries, data frames, Parquet, JSON lines."""
 
 import importlib
+import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from typing import Any
 
+from rtrl.tables._head import SAMPLE
 from rtrl.tables._lines import Lines, Record
 from rtrl.validate import require
 
+OBJECT_LINES = 200  # an object of JSON does not span more lines
+
 
 class ObjectRecords:
-    """Records of dictionaries: the keys of the first one name the columns.
+    """Records of dictionaries: the keys of the first ones name the columns.
 
     A value becomes the text that its column would hold in a file, so that everything goes through
     the same decisions: numbers exactly as they are, true and false, times in ISO form, "" where a
-    key is missing, None or NaN. A key that the first rows have not had is reported.
+    key is missing, None or NaN. A key that the first rows have not had is reported. ``more`` says
+    whether to ask for another row before the first is given.
     """
 
     separator = ","
 
-    def __init__(self, source: Iterable[tuple[int, Any]], live: bool, names: list[str] | None):
+    def __init__(
+        self,
+        source: Iterable[tuple[int, Any]],
+        live: bool,
+        names: list[str] | None,
+        more: Callable[[], bool],
+        look: int | None,
+    ):
         self._source = iter(source)
         self.live = live
         self._read: list[tuple[int, Any]] = []
-        self.names = names or self._names()
+        self.names = names or self._names(more, look)
 
-    def _names(self) -> list[str]:
+    def _names(self, more: Callable[[], bool], look: int | None) -> list[str]:
         names: dict[str, None] = {}
         for numbered in self._source:
             self._read.append(numbered)
             if isinstance(numbered[1], Mapping):
                 names |= dict.fromkeys(map(str, numbered[1]))
-            if self.live or len(self._read) >= 1000:
+            if len(self._read) >= (look or SAMPLE) or (look is None and not more()):
                 break
         require(bool(names), "source", "rows with names", "none")
         self._read.reverse()
@@ -63,7 +76,7 @@ class ObjectRecords:
         self._order, self._known = names, frozenset(names)
 
     def ready(self) -> bool:
-        return bool(self._read) or not self.live
+        return bool(self._read)
 
 
 class _Unreadable:
@@ -91,7 +104,9 @@ def as_text(value: Any) -> str:
     return "" if text in ("<NA>", "NaT") else text
 
 
-def json_lines(lines: Lines, live: bool, names: list[str] | None) -> ObjectRecords:
+def json_lines(
+    lines: Lines, live: bool, names: list[str] | None, look: int | None
+) -> ObjectRecords:
     """Records of a text that holds an object a line."""
 
     def objects() -> Iterator[tuple[int, Any]]:
@@ -99,6 +114,8 @@ def json_lines(lines: Lines, live: bool, names: list[str] | None) -> ObjectRecor
             text = line.strip().rstrip(",")
             if text in ("", "[", "]"):
                 continue
+            if text.endswith(("{", "[")):  # written over several lines
+                text = _object(lines, text)
             try:
                 found = json.loads(text)
                 for row in found if isinstance(found, list) else [found]:
@@ -106,7 +123,20 @@ def json_lines(lines: Lines, live: bool, names: list[str] | None) -> ObjectRecor
             except (ValueError, RecursionError) as error:
                 yield number, _Unreadable(text, f"no JSON ({error})")
 
-    return ObjectRecords(objects(), live, names)
+    return ObjectRecords(objects(), live, names, lines.ready, look)
+
+
+def _object(lines: Lines, text: str) -> str:
+    """The lines of one object, joined; its first line alone if it does not end."""
+    taken: list[tuple[int, str]] = []
+    for numbered in itertools.islice(lines, OBJECT_LINES):
+        taken.append(numbered)
+        whole = (text + "".join(line for _, line in taken)).rstrip().rstrip(",")
+        with suppress(ValueError, RecursionError):
+            json.loads(whole)
+            return whole
+    lines.hand_back(taken)
+    return text
 
 
 def frame_rows(frame: Any) -> Iterator[tuple[int, Any]] | None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from rtrl.tables import _objects
 from rtrl.tables._dialect import find_dialect
 from rtrl.tables._lines import Lines, Records
-from rtrl.tables._source import ByteLines, GivenLines, open_lines
+from rtrl.tables._source import ByteLines, GivenLines, Patience, open_lines
 
 
 class NoText:
@@ -45,10 +45,12 @@ def open_records(
     encoding: str | None,
     separator: str | None,
     names: list[str] | None,
+    look: int | None,
     *,
     middle: bool = False,
 ) -> Opened:
-    """Open a source; ``names`` are those that dictionaries are known to have from before.
+    """Open a source; ``names`` are those that dictionaries are known to have from before, ``look``
+    how many rows decide what the columns are.
 
     In the ``middle`` of a table, where another reader stopped, every line is a row.
     """
@@ -56,32 +58,38 @@ def open_records(
     if rows is None and _is_parquet(source):
         rows = _objects.parquet_rows(source)
     if rows is not None:
-        return _of_objects(_objects.ObjectRecords(rows, False, names), [], NoText())
+        records = _objects.ObjectRecords(rows, False, names, Patience(True, look), look)
+        return _of_objects(records, [], NoText())
     there, source = _peek(source)
     if isinstance(there, Mapping):
-        live = not isinstance(source, (list, tuple))
-        records = _objects.ObjectRecords(enumerate(source, 1), live, names)
+        all_there = isinstance(source, (list, tuple))
+        patient = Patience(all_there, look)
+        records = _objects.ObjectRecords(enumerate(source, 1), not all_there, names, patient, look)
         return _of_objects(records, [], NoText())
-    text = open_lines(source, encoding)
+    text = open_lines(source, encoding, look)
     try:
-        return _of_text(text, separator, names, middle)
+        return _of_text(text, separator, names, look, middle)
     except BaseException:
         text.close()
         raise
 
 
 def _of_text(
-    text: ByteLines | GivenLines, separator: str | None, names: list[str] | None, middle: bool
+    text: ByteLines | GivenLines,
+    separator: str | None,
+    names: list[str] | None,
+    look: int | None,
+    middle: bool,
 ) -> Opened:
     lines, notes = Lines(text), []
     if text.archive:
         notes.append(f"unpacked from {text.archive}")
     if _is_json(lines):
-        records = _objects.json_lines(lines, text.live, names)
+        records = _objects.json_lines(lines, text.live, names, look)
         return _of_objects(records, notes, text)
     if middle and separator:
         return Opened(Records(lines, separator), lines, None, None, notes, text)
-    dialect = find_dialect(lines, separator)
+    dialect = find_dialect(lines, separator, look or 0)
     if text.encoding not in ("", "utf-8", "utf-8-sig"):
         notes.append(f"encoding {text.encoding}")
     if dialect.skipped:

@@ -1,6 +1,5 @@
 """All that is decided of a table before its first row is given."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ from rtrl.tables import _cells
 from rtrl.tables._clock import DAY, cycles, describe, pace
 from rtrl.tables._column import Column, as_columns
 from rtrl.tables._decide import ENOUGH, decide
-from rtrl.tables._head import Head, samples_of
+from rtrl.tables._head import Head, ends_empty, fitting, samples_of
 from rtrl.tables._roles import Name, find_column, find_columns, find_kinds, give_roles
 from rtrl.validate import require
 
@@ -59,7 +58,7 @@ def make_plan(head: Head, asked: Asked, separator: str) -> Plan:
     """Decide what the columns are and which of them are used."""
     names, count = head.names, head.count
     given = names if names is not None else [""] * count
-    trailing = names is not None and count > 1 and not given[-1] and _all_empty(head, asked.gaps)
+    trailing = names is not None and not given[-1] and ends_empty(head.rows, count)
     shown = list(given[:-1] if trailing else given)
     nameless = {i for i, name in enumerate(shown) if not name} if names is not None else set()
     shown = [name or f"column {i}" for i, name in enumerate(shown)]
@@ -88,28 +87,28 @@ def make_plan(head: Head, asked: Asked, separator: str) -> Plan:
         bool(times) or not (asked.calendar or asked.elapsed),
         "calendar" if asked.calendar else "elapsed", "a column of times", "none",
     )  # fmt: skip
-    header = names is not None and head.from_text
     for i in times[:1]:
         columns[i] = columns[i]._replace(note=_pace(columns[i], intervals))
     return Plan(
-        columns, chosen, targets, separator, asked.gaps, times, found, asked.elapsed, header
+        columns,
+        chosen,
+        targets,
+        separator,
+        asked.gaps,
+        times,
+        found,
+        asked.elapsed,
+        head.from_text,
     )
-
-
-def _all_empty(head: Head, gaps: frozenset[str]) -> bool:
-    last = Counter(r.fields[-1] for r in head.rows if r.fields and len(r.fields) == head.count)
-    return set(last) <= {""}
 
 
 def _intervals(
     head: Head, columns: Sequence[Column], times: list[int], gaps: frozenset[str]
 ) -> list[float]:
     """From row to row in the first rows, where time goes forward."""
-    if not times:
-        return []
     read = _cells.moment_reader([columns[i] for i in times], gaps)
-    rows = [r.fields for r in head.rows if r.fields and len(r.fields) == head.count]
-    moments = [t for t in map(read, rows) if t is not None and t == t]
+    rows = fitting(head.rows, head.count)
+    moments = [t for t in map(read, rows) if t is not None]
     return [b - a for a, b in pairwise(moments) if b > a]
 
 

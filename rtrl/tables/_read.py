@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rtrl.tables._decide import check_kind
+from rtrl.tables._decide import ENOUGH, check_kind
 from rtrl.tables._dialect import header_in
 from rtrl.tables._encode import Encoder, Problem
 from rtrl.tables._head import Head, gaps_of, read_head
@@ -32,15 +32,15 @@ def read(
     decimal: str | None = None,
     missing: Sequence[str] = (),
     encoding: str | None = None,
+    look: int | None = None,
     on_problem: Callable[[Problem], None] | None = None,
     decided: dict[str, Any] | None = None,
 ) -> Table:
     """Read a stream from a file of a person's, from standard input as it comes, or from rows.
 
     What every column is (a number and how it is written, a class, a time, a counter, ...) is
-    decided once, from the first 1,000 rows of a file or from what a pipe holds at first, and can be
-    seen in ``columns`` (`describe` makes a table of them). A later row that does not fit is left
-    out and reported; it changes no decision.
+    decided once, from the first rows (``look``), and can be seen in ``columns`` (`describe` makes a
+    table of them). A later row that does not fit is left out and reported; it changes no decision.
 
     With a horizon of 1 or more, forecast: the target of a row is the value of the target columns
     `horizon` rows later. With a horizon of 0 the target is that of the same row, and is no feature.
@@ -59,7 +59,7 @@ def read(
         kinds: what columns are, by name or number, where that is not to be guessed: number,
             percentage, money, boolean, class, time, counter or text; decimal-comma or
             decimal-point; for a time iso, day-first, month-first, named, compact, month, clock,
-            year, epoch-s, epoch-ms, epoch-us or epoch-ns.
+            year, excel, epoch-s, epoch-ms, epoch-us or epoch-ns.
         header: whether the first row holds names. By default it does where it holds text above
             columns of values; a last line of comment in front of the numbers (# time, speed) counts
             too.
@@ -82,6 +82,12 @@ def read(
         missing: more ways to say that a value is missing, such as "-999". An empty field, NA, N/A,
             nan, null, none, ? . and - always do.
         encoding: by default by byte order mark, UTF-8, or what the bytes make likely.
+        look: how many rows decide what the columns are; they are waited for. By default the first
+            1,000 of a file, a list or a frame. A pipe is not waited for: what it holds half a
+            second after its first bytes decides, were it a single row, too few to tell a class from
+            other text. Nor is an iterator, but it does not say whether its next item is there: for
+            half a second from its first one on it is read ahead, up to 1,000 items, so that a live
+            one gives its first row an item late; ``look=1`` reads nothing ahead.
         on_problem: called for every row that is left out, or is odd, at once.
         decided: `Table.decisions` of an earlier run, instead of deciding anew.
 
@@ -102,12 +108,14 @@ def read(
     require(one and separator not in ('"', "\n", "\r"), "separator", "one character", separator)
     require(decimal in (None, ".", ","), "decimal", "'.' or ','", decimal)
     require(gaps in GAPS, "gaps", f"one of {', '.join(GAPS)}", gaps)
+    if look is not None:
+        require_integer(look, "look", 1, "(rows)")
     for kind in (kinds or {}).values():
         check_kind(kind)
     separator = separator or (decided or {}).get("separator")
     names = None if decided is None else [column[1] for column in decided["columns"]]
     begins = decided is None or (decided["header"] if header is None else header)
-    opened = open_records(source, encoding, separator, names, middle=not begins)
+    opened = open_records(source, encoding, separator, names, look, middle=not begins)
     try:
         if decided is not None:
             plan, pending = plan_from(decided), []
@@ -116,14 +124,20 @@ def read(
         else:
             if opened.lines is not None:
                 opened.lines.taken = []
-            head = _head_of(opened, header)
+            head = _head_of(opened, header, look)
             asked = Asked(
                 target, horizon, features, drop, kinds or {}, time, calendar, elapsed, decimal,
                 gaps_of(missing),
             )  # fmt: skip
-            plan, pending = make_plan(head, asked, opened.records.separator), head.rows
+            try:
+                plan, pending = make_plan(head, asked, opened.records.separator), head.rows
+            except ValueError as error:  # were the names among what was passed over?
+                notes = (f"({note})" for note in opened.notes)
+                raise ValueError(" ".join([str(error), *notes])) from None
             if head.above:
                 opened.notes.append(f"the names are in line {head.above}")
+            if look is None and len(head.rows) < ENOUGH and not head.whole:
+                opened.notes.append(_few(len(head.rows)))
             if opened.lines is not None:  # now that rows are known from quotes that are not closed
                 again = [line for line in opened.lines.taken or [] if line[0] >= head.begins]
                 opened.lines.taken = None
@@ -132,12 +146,14 @@ def read(
             _require_rows(plan, head)
     except BaseException:
         opened.text.close()
+        require(not opened.text.fault, "source", "a file that can be read", opened.text.fault)
         raise
     return Table(plan, horizon, opened, pending, gaps, hold, on_problem)
 
 
 def _require_rows(plan: Plan, head: Head) -> None:
-    """Refuse a file whose first rows are all of no use; there may be none yet."""
+    """Refuse a file whose first rows are all of no use; on a pipe there may be none yet."""
+    require(bool(head.rows) or not head.whole, "source", "rows below the names", "none")
     encode = Encoder(plan)
     found = [encode(record) for record in head.rows]
     if head.whole and found and all(isinstance(row, Problem) for row in found):
@@ -145,9 +161,14 @@ def _require_rows(plan: Plan, head: Head) -> None:
         require(False, "source", "rows that fit their columns", lost)
 
 
-def _head_of(opened: Opened, header: bool | None) -> Head:
+def _few(rows: int) -> str:
+    decided = f"the first {rows} rows" if rows > 1 else "the first row" if rows else "no row"
+    return f"what the columns are was decided from {decided}; `look` waits for more"
+
+
+def _head_of(opened: Opened, header: bool | None, look: int | None) -> Head:
     """The first rows, with the names that the source has, or a line of comment above them."""
-    head = read_head(opened.records, False if opened.names else header)
+    head = read_head(opened.records, False if opened.names else header, look)
     if opened.names:
         return head._replace(names=opened.names, count=len(opened.names))
     if head.names is None and header is None:

@@ -1,6 +1,7 @@
-"""From bytes to lines: files, pipes, archives and encodings, never waiting for more than a line."""
+"""From bytes to lines: files, pipes, archives and encodings; what is there, and what is awaited."""
 
 import io
+import math
 import os
 import re
 import select
@@ -17,9 +18,28 @@ from rtrl.tables._encoding import Decoder
 from rtrl.validate import require
 
 CHUNK = 1 << 16
-GRACE = 0.05  # seconds in which what a pipe already holds may come in, once, before the first row
+GRACE = 0.5  # seconds in which what a pipe or an iterator already holds may come in, once
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)")
+
+
+class Patience:
+    """Whether to ask a source for more that cannot say whether there is more.
+
+    All of a list is there. An iterator is asked for half a second from its first item on: a live
+    one is late by an item at most, once. Where the user says how many rows to look at, none is
+    asked for besides those.
+    """
+
+    def __init__(self, there: bool, look: int | None):
+        self._seconds = math.inf if there else GRACE if look is None else 0.0
+        self._until = math.nan
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if math.isnan(self._until):
+            self._until = now + self._seconds
+        return now < self._until
 
 
 class ByteLines:
@@ -36,7 +56,6 @@ class ByteLines:
         self.live = live
         self._text = ""
         self._lines: deque[str] = deque()
-        self._ended = False
         self.fault = ""
         head = self._first_bytes()
         self._unpack: Unpacker | None = unpacker_of(head)
@@ -49,15 +68,12 @@ class ByteLines:
         return self._decoder.encoding
 
     def _first_bytes(self) -> bytes:
-        head = self._read()
-        if self.live:
-            until = time.monotonic() + GRACE
-            while len(head) < CHUNK and (left := until - time.monotonic()) > 0 and head:
-                if not _readable(self._file, left):
-                    break
-                if not (more := self._read()):
-                    break
-                head += more
+        """What is there within a moment of the first bytes; of a file all that is wanted."""
+        head, until = self._read(), time.monotonic() + GRACE
+        while not self._ended and len(head) < CHUNK and (left := until - time.monotonic()) > 0:
+            if not _readable(self._file, left):
+                break
+            head += self._read()
         return head
 
     def _read(self) -> bytes:
@@ -77,15 +93,12 @@ class ByteLines:
             *lines, self._text = text.split("\n")
             self._lines.extend([line + "\n" for line in lines])
         else:
-            end = len(text) if final or not text.endswith("\r") else len(text) - 1
-            whole = _LINE.findall(text, 0, end)
+            whole = _LINE.findall(text, 0, len(text) - text.endswith("\r"))  # \n may follow
             self._lines.extend(whole)
             self._text = text[sum(map(len, whole)) :]
         if final:
             self._ended = True
-            if self._text:
-                self._lines.append(self._text)
-                self._text = ""
+            self._lines.append(self._text)
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -122,8 +135,10 @@ class GivenLines:
 
     encoding, archive, fault = "", "", ""
 
-    def __init__(self, lines: Iterable[str]):
-        self.live = not isinstance(lines, (list, tuple, io.StringIO))
+    def __init__(self, lines: Iterable[str], look: int | None):
+        there = isinstance(lines, (list, tuple, io.StringIO)) or _is_regular(lines)
+        self.live = not there
+        self._patient = Patience(there, look)
         self._lines = iter(lines)
         self._next: list[str] = []
 
@@ -136,7 +151,7 @@ class GivenLines:
         return line
 
     def ready(self) -> bool:
-        if not self.live and not self._next:
+        if not self._next and self._patient():
             self._next = [line for line in [next(self._lines, None)] if line is not None]
         return bool(self._next)
 
@@ -144,12 +159,12 @@ class GivenLines:
         pass
 
 
-def open_lines(source: Any, encoding: str | None) -> ByteLines | GivenLines:
+def open_lines(source: Any, encoding: str | None, look: int | None) -> ByteLines | GivenLines:
     """The lines of a path, of "-" for standard input, of an open file, or of any lines."""
     if isinstance(source, str) and source == "-":
         bytes_of = getattr(sys.stdin, "buffer", None)
         if bytes_of is None:  # a program has put a text in its place
-            return GivenLines(sys.stdin)
+            return GivenLines(sys.stdin, look)
         return ByteLines(bytes_of, encoding, live=not _is_regular(bytes_of))
     if isinstance(source, (str, Path)):
         file = open(source, "rb")
@@ -163,7 +178,7 @@ def open_lines(source: Any, encoding: str | None) -> ByteLines | GivenLines:
         return ByteLines(source, encoding, live=not _is_regular(source))  # type: ignore[arg-type]
     lines = isinstance(source, Iterable) and not isinstance(source, (bytes, dict))
     require(lines, "source", 'a path, "-", an open file, lines, dicts or a frame', type(source))
-    return GivenLines(source)
+    return GivenLines(source, look)
 
 
 def _is_regular(file: Any) -> bool:

@@ -12,8 +12,13 @@ from itertools import pairwise
 MONTHS = {
     name: i
     for i, names in enumerate(
-        "jan january|feb february|mar march|apr april|may|jun june|jul july|aug august|"
-        "sep sept september|oct october|nov november|dec december".split("|"), 1
+        "jan january januar jän jänner janv janvier ene enero|"
+        "feb february februar févr fév février febrero|mar march mär märz mrz mars marzo|"
+        "apr april avr avril abr abril|may mai mayo|jun june juni juin junio|"
+        "jul july juli juil juillet julio|aug august août aoû ago agosto|"
+        "sep sept september septembre septiembre|oct october okt oktober octobre octubre|"
+        "nov november novembre noviembre|"
+        "dec december dez dezember déc décembre dic diciembre".split("|"), 1
     )
     for name in names.split()
 }  # fmt: skip
@@ -24,7 +29,8 @@ ZONES = {
 EPOCHS = {"epoch-s": 1.0, "epoch-ms": 1e3, "epoch-us": 1e6, "epoch-ns": 1e9}
 
 #: The words for the ways of writing a time, as `--as COLUMN=WAY` takes them.
-WAYS = ("iso", "day-first", "month-first", "named", "compact", "month", "clock", "year", *EPOCHS)
+WAYS = ("iso", "day-first", "month-first", "named", "compact", "month", "clock", "year", *EPOCHS,
+        "excel")  # fmt: skip
 
 _NAMES = "|".join(sorted(MONTHS, key=len, reverse=True))
 _CLOCK = (
@@ -55,6 +61,8 @@ _MONTH = re.compile(
 )
 _TIME = re.compile(_CLOCK, re.ASCII)
 _YEAR = re.compile(r"(1[5-9]|20|21)\d\d", re.ASCII)
+_NUMBER = re.compile(r"\d+\.?\d*", re.ASCII)
+_MONTH_NUMBER = re.compile(r"(19|20)\d\d\.?(0[1-9]|1[0-2])", re.ASCII)
 _DAY = timedelta(days=1)
 _ZERO = datetime(1970, 1, 1)
 
@@ -63,7 +71,7 @@ def reader(way: str) -> Callable[[str], float | None]:
     """What reads a field written in this way as seconds: None if it is not written so."""
     if way in EPOCHS:
         return lambda field: _epoch(field, EPOCHS[way])
-    plain = {"iso": _iso, "clock": _clock, "month": _month, "year": _year}
+    plain = {"iso": _iso, "clock": _clock, "month": _month, "year": _year, "excel": _excel}
     if way in plain:
         return plain[way]
     return lambda field: _date(_WHOLE[way], field)
@@ -158,15 +166,25 @@ def _epoch(field: str, per_second: float) -> float | None:
     return float(field) / per_second
 
 
+def _excel(field: str) -> float | None:
+    """Days since 1899-12-30, as spreadsheets keep times."""
+    days = field.replace(",", ".", 1)
+    plain = days.replace(".", "", 1)
+    if not (plain.isascii() and plain.isdigit()) or len(days) > 22:
+        return None
+    return round((float(days) - 25569) * 86400, 3)
+
+
 def choose(fields: Sequence[str], least: float) -> tuple[str, float, str] | None:
     """The way in which the dates of a column are written, its share, and what was ambiguous.
 
     Only dates that look like nothing else: numbers that may be times are for `choose_numeric`.
     """
     best: dict[str, float] = {}
+    worded = [f for f in fields if not _NUMBER.fullmatch(f)]
     for way in ("iso", "named", "month", "clock"):
         read = reader(way)
-        best[way] = sum(read(f) is not None for f in fields) / len(fields)
+        best[way] = sum(read(f) is not None for f in worded) / len(fields)
     day, month = ([reader(w)(f) for f in fields] for w in ("day-first", "month-first"))
     for way, times in (("day-first", day), ("month-first", month)):
         best[way] = sum(t is not None for t in times) / len(fields)
@@ -197,15 +215,20 @@ def _order(
 
 
 def choose_numeric(name: str, values: Sequence[float], fields: Sequence[str]) -> str | None:
-    """Whether a column of numbers holds times: seconds since 1970, dates as 20230415, years."""
+    """Whether a column of numbers holds times: since 1970, dates as 20230415, months, years."""
     words = set(re.split(r"[^a-z]+", name.lower()))
     said = bool(words & {"time", "timestamp", "date", "datetime", "ts", "epoch", "unix", "when",
-                         "unixtime", "day", "t"})  # fmt: skip
+                         "unixtime", "day", "t", "month"})  # fmt: skip
     rising = all(b >= a for a, b in pairwise(values))
     if not values or not (said or (rising and len(values) >= 20)):
         return "year" if words == {"year"} and rising and all(map(_year, fields)) else None
     if all(f.isdigit() and len(f) == 8 and reader("compact")(f) is not None for f in fields):
         return "compact"
+    sure = len(fields) >= 20 or bool(words & {"month", "date"})
+    if sure and all(map(_MONTH_NUMBER.fullmatch, fields)):
+        return "month"
+    if words & {"date", "datetime"} and all(25e3 <= v < 75e3 for v in values):
+        return "excel"  # 1968 to 2105; a time of 30,000 may be seconds
     for way, per_second in EPOCHS.items():
         if all(3e8 <= v / per_second < 4.2e9 for v in values):  # 1979 to 2103
             return way

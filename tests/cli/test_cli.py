@@ -558,16 +558,16 @@ def test_poor_files_end_well(text, tmp_path):
 
 
 def test_columns_are_told_and_kept_and_can_be_overruled(tmp_path):
-    lines = ['when;speed;sky;"a, b"']
+    lines = ['when;"speed,\n(m/s)";sky;"a, b"']
     for t in range(56):
         day, sky = f"{t % 28 + 1:02d}.{t // 28 + 1:02d}.2024", "sun" if t % 3 else "rain"
         lines.append(f"{day};{(t * 7 % 11) / 4:.2f};{sky};{t}")
     path = tmp_path / "log.csv"
-    path.write_bytes("\n".join(lines).replace("speed", "geschwindigkeit \xfc").encode("latin-1"))
+    path.write_bytes("\n".join(lines).replace("speed", "tempo \xfc").encode("latin-1"))
     options = ["--target", "1", "--warmup", "5", *TINY, "--gaps", "hold", "--no-calendar"]
     done = rtrl_("stream", path, *options, "--steps", 30, "--out", tmp_path / "a")
-    assert done.code == 0 and done.out.startswith("row,geschwindigkeit \xfc +1\n")
-    for said in (r"when +time, day first,.* time ", r"\xfc +number +target, feature",
+    assert done.code == 0 and done.out.startswith('row,"tempo \xfc,\n(m/s) +1"\n')
+    for said in (r"when +time, day first,.* time ", r"\xfc, \(m/s\) +number +target, feature",
                  r"sky +class of 2 +feature", r"a, b +counter, numbers .* left out",
                  r"encoding cp1252"):  # fmt: skip
         assert re.search(said, done.err), (said, done.err)
@@ -581,8 +581,9 @@ def test_columns_are_told_and_kept_and_can_be_overruled(tmp_path):
                   "iso8859-2", "--out", tmp_path / "b")  # fmt: skip
     assert other.code == 0 and re.search(r"sky +class of 2, dropped +left out", other.err)
     assert re.search(r"a, b +number +feature", other.err)
-    trained = rtrl_("train", path, *options, "--features", "1", "--out", tmp_path / "c")
-    assert trained.code == 0 and re.search(r"sky +class of 2 +left out", trained.err)
+    options += ["--features", "1", "--look", 5]
+    trained = rtrl_("train", path, *options, "--out", tmp_path / "c")
+    assert trained.code == 0 and re.search(r"sky +text, only 5 rows seen +left", trained.err)
 
 
 def test_rows_that_fill_a_gap_are_learned_and_not_printed(tmp_path):

@@ -132,7 +132,7 @@ def test_none_means_xla_on_cpu():
 def test_a_device_that_fails_is_warned_about_once(monkeypatch, no_device_tried):
     """The CPU stands in for a GPU: the kernel doesn't compile on it."""
     monkeypatch.setattr(_backend, "device", lambda: jax.devices("cpu")[0])
-    arguments = _device.example(Shape(1, 2, 1, 1, 3, 5))
+    arguments = _device.example(Shape(2, 2, 1, 1, 3, 5))
     with pytest.warns(RuntimeWarning, match="using XLA instead") as caught:
         got = diagonal_trace(*arguments)
     assert len(caught) == 1
@@ -147,7 +147,7 @@ def test_a_device_that_is_wrong_is_warned_about(monkeypatch, no_device_tried, wr
     monkeypatch.setattr(_backend, "device", lambda: jax.devices("cpu")[0])
     monkeypatch.setattr(_device, "error", lambda shape: next(errors))
     with pytest.warns(RuntimeWarning, match="off by (1.0e-03|nan)"):
-        diagonal_trace(*_device.example(Shape(1, 2, 1, 1, 3, 5)))
+        diagonal_trace(*_device.example(Shape(2, 2, 1, 1, 3, 5)))
 
 
 def test_the_check_of_a_device_sees_nan(monkeypatch):
@@ -170,7 +170,7 @@ def test_a_device_that_passes_gets_the_kernel(monkeypatch, no_device_tried, P):
     monkeypatch.setattr(_backend, "device", lambda: jax.devices("cpu")[0])
     monkeypatch.setattr(_device, "error", partial(_device.error, interpret=True))
     run = jax.jit(diagonal_trace)
-    arguments = _device.example(Shape(1, 2, 1, P, 3, 5))
+    arguments = _device.example(Shape(2, 2, 1, P, 3, 5))
     assert len(ttir.kernels_of(_backend.lower(run, *arguments))) == 1
     assert _device._passed == {jax.devices("cpu")[0]: True}
     assert deviation(run(*arguments), reference(*arguments)) < ROUNDING  # the program for CPU
@@ -179,6 +179,21 @@ def test_a_device_that_passes_gets_the_kernel(monkeypatch, no_device_tried, P):
     assert len(ttir.kernels_of(_backend.lower(mapped, *stacked))) == 1, "one launch under vmap"
     long = _device.example(Shape(17, 2, 1, P, 3, 5))
     assert not ttir.kernels_of(_backend.lower(run, *long)), "too long a chunk to pay"
+    single = _device.example(Shape(1, 2, 1, P, 3, 5))
+    assert not ttir.kernels_of(_backend.lower(run, *single)), "too small for single timesteps"
+    large = _device.shapes(Shape(1, 1, 1, P, 1024, 1024))
+    assert len(ttir.kernels_of(_backend.lower(run, *large))) == 1
+
+
+@pytest.mark.parametrize("P", [1, 2])
+def test_no_warning_about_the_backend_stops_a_program(P):
+    """Where warnings are errors, as they are in this suite. JAX warns from 0.11 on."""
+    run = jax.jit(partial(diagonal_trace, implementation="pallas"))
+    with _backend._abstract_device("NVIDIA H100"):
+        lowered = run.trace(*_device.example(Shape(2, 2, 1, P, 3, 5))).lower(
+            lowering_platforms=("cuda",)
+        )
+    assert len(ttir.kernels_of(lowered)) == 1
 
 
 def test_the_self_test_without_a_gpu(capsys):

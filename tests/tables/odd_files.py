@@ -52,6 +52,7 @@ TEMP = {"temp": TEMPS}
 WORDS = {f"sky={w}": [float(s == w) for s in SKY] for w in ("rain", "snow", "sun")}
 HOLES = [NAN if t % 7 == 3 else v for t, v in enumerate(TEMPS)]
 NUMBERS = range(1, ROWS + 1)
+MONATE = {4: "April", 5: "Mai", 3: "M\u00e4rz"}
 
 
 def holes(word: str) -> list[str]:
@@ -284,6 +285,133 @@ ODD = {
         "cnnn",
         {"1990": TEMPS, "1991": LEVELS, "1992": SALES},
         target="1990",
+    ),
+    "names of groups above the names": Odd(
+        text("", ["inside,,outside,", "temp,level,sales,sky", *columns(TEMPS, LEVELS, SALES, SKY)]),
+        "nnnc",
+        TEMP | {"level": LEVELS, "sales": SALES} | WORDS,
+    ),
+    "rows with names, as R writes them": Odd(
+        text('"temp" "sky"', columns([f'"{n}"' for n in NUMBERS], TEMPS, SKY, by=" ")),
+        "unc",
+        TEMP | WORDS,
+    ),
+    "rows with names and commas": Odd(
+        text('"temp","sky"', columns([f"r{n}" for n in NUMBERS], TEMPS, SKY)), "xnc", TEMP | WORDS
+    ),
+    "postcodes": Odd(
+        text("zip,temp", columns([("01067", "10115")[t % 2] for t in range(ROWS)], TEMPS)),
+        "cn",
+        TEMP | {"zip=01067": [float(t % 2 == 0) for t in range(ROWS)]},
+    ),
+    "numbers with zeros in front": Odd(
+        text("n,temp", columns([f"{s % 10000:04d}" for s in SALES], TEMPS)),
+        "nn",
+        TEMP | {"n": [s % 10000 for s in SALES]},
+    ),
+    "identifiers beyond the digits of a number": Odd(
+        text("id,temp", columns([9 * 10**16 + s * 7919 for s in SALES], TEMPS)), "xn", TEMP
+    ),
+    "Namibia": Odd(
+        text("land,temp", columns([("DE", "NA", "FR")[t % 3] for t in range(ROWS)], TEMPS)),
+        "cn",
+        TEMP | {"land=NA": [float(t % 3 == 1) for t in range(ROWS)]},
+    ),
+    "NA is missing": Odd(text("temp,a", columns(TEMPS, holes("NA"))), "nn", TEMP | {"a": HOLES}),
+    "three dashes": Odd(text("temp,a", columns(TEMPS, holes("---"))), "nn", TEMP | {"a": HOLES}),
+    "a backslash before a quote": Odd(
+        text("note,temp", columns([rf'"5\" pipe, {n}"' for n in NUMBERS], TEMPS)), "xn", TEMP
+    ),
+    "spaces within quotes": Odd(
+        text("temp , sky", columns([f'" {v} "' for v in TEMPS], [f"  {s} " for s in SKY])),
+        "nc",
+        TEMP | WORDS,
+    ),
+    "lines within quotes": Odd(
+        text("temp;note", columns(TEMPS, [f'"a, b\nc, {n}\nd"' for n in NUMBERS], by=";")),
+        "nx",
+        TEMP,
+    ),
+    "lists": Odd(
+        text("temp;of", columns(TEMPS, ["['1', '2']" if o else "['3']" for o in OPEN], by=";")),
+        "nc",
+        TEMP | {"of=['3']": [float(not o) for o in OPEN]},
+    ),
+    "ends of lines mixed": Odd(
+        text(
+            "day,temp", [f"{row}\r" if n % 2 else row for n, row in enumerate(columns(DAYS, TEMPS))]
+        ),
+        "tn",
+        TEMP,
+    ),
+    "zeros at the end": Odd(
+        text("day,temp", columns(DAYS, TEMPS)) + b"\0" * 99, "tn", TEMP, bad=(ROWS + 2,)
+    ),
+    "a zero within": Odd(
+        text("temp,a", [*columns(TEMPS, LEVELS), "2\0,1"]),
+        "nn",
+        TEMP | {"a": LEVELS},
+        bad=(ROWS + 2,),
+    ),
+    "the header again, a comment, rows cut short": Odd(
+        text("day,temp", [*columns(DAYS, TEMPS), "day,temp", "# restarted", "2023-06-01", "1,2,3"]),
+        "tn",
+        TEMP,
+        bad=(ROWS + 2, ROWS + 3, ROWS + 4, ROWS + 5),
+    ),
+    "a mean at the end": Odd(
+        text("day,temp", [*columns(DAYS, TEMPS), "", "Mean,24.1", "Source: by hand"]),
+        "tn",
+        TEMP,
+        bad=(ROWS + 3, ROWS + 4),
+    ),
+    "AM and PM": Odd(
+        text("when,temp", columns([f"{h:%m/%d/%Y %I:%M %p}" for h in HOURS], TEMPS)), "tn", TEMP
+    ),
+    "5. M\u00e4rz 2023": Odd(
+        text(
+            "tag;temp",
+            columns([f"{d.day}. {MONATE[d.month]} {d.year}" for d in DAYS], comma(TEMPS), by=";"),
+        ),
+        "tn",
+        TEMP,
+    ),
+    "days of a spreadsheet": Odd(
+        text("date,temp", columns([45021 + t for t in range(ROWS)], TEMPS)), "tn", TEMP
+    ),
+    "hours of a spreadsheet": Odd(
+        text(
+            "date;temp",
+            columns(comma([45031.25 + t / 24 for t in range(ROWS)], 5), comma(TEMPS), by=";"),
+        ),
+        "tn",
+        TEMP,
+    ),
+    "weeks": Odd(
+        text("week,temp", columns([f"2023-W{t + 1:02d}" for t in range(ROWS)], TEMPS)), "tn", TEMP
+    ),
+    "TRUE and FALSE": Odd(
+        text('"temp","open"', columns(TEMPS, [str(o).upper() for o in OPEN])),
+        "nb",
+        TEMP | {"open": [float(o) for o in OPEN]},
+    ),
+    "hexadecimal": Odd(
+        text("at,temp", columns([f"0x{s % 65536:04X}" for s in SALES], TEMPS)), "xn", TEMP
+    ),
+    "JSON over several lines": Odd(
+        text(
+            "",
+            [
+                "[",
+                *(
+                    f'  {{\n    "temp": {v},\n    "sky": "{s}"\n  }},'
+                    for v, s in zip(TEMPS, SKY, strict=True)
+                ),
+            ],
+        )[:-2]
+        + b"\n]\n",
+        "nc",
+        TEMP | WORDS,
     ),
     "one decimal comma a line": Odd(text("temp", comma(TEMPS)), "n", TEMP),
     "tabs": Odd(text("temp\tsky", columns(TEMPS, SKY, by="\t")), "nc", TEMP | WORDS),

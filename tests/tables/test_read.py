@@ -217,6 +217,16 @@ def test_an_open_quote_does_not_swallow_rows():
     assert [p.line for p in stream.problems] == [2]
 
 
+def test_lines_within_quotes_do_not_tell_the_separator():
+    rows = "".join(f'{i};{-i};"so, so\nlight, then dark\nno, not yet"\n' for i in (3, 1, 2))
+    xs, _, stream = read("a;b;note\n" + rows, "a", features=["a", "b"])
+    assert xs == [[3, -3], [1, -1], [2, -2]] and not stream.problems and not stream.notes
+    assert xs_of('a\tb\tnote\n\n1\t2\t"\t\n"\n', "a", features=["a", "b"]) == [[1, 2]]
+    xs, _, stream = read(f'"Bonn\nby hand"\n\na;b;note\n{2 * rows}', "a", features=["a", "b"])
+    assert xs == 2 * [[3, -3], [1, -1], [2, -2]] and not stream.problems
+    assert stream.notes == ["passed over what stands above the table (line 1, 2)"]
+
+
 def test_quoted_lines_are_counted():
     text = 'a,note\n1,"one\r\ntwo\n\nthree"\nx,1\n2,"\n"\n3\n4,5\n'
     xs, _, stream = read(text, "a", features=["a"])
@@ -267,6 +277,7 @@ def test_only_so_many_problems_are_kept():
         (f"{i},x" if i else "a,b" for i in range(10_100)),
         "a",
         kinds={"b": "number"},
+        look=1,
         on_problem=seen.append,
     )
     assert list(stream) == []
@@ -301,7 +312,7 @@ def test_no_row_waits_for_the_next_one():
             asked.append(i)
             yield f"{i},{i}\n"
 
-    stream = tables.read(lines(), 1)
+    stream = tables.read(lines(), 1, look=1)
     for i in range(5):
         assert next(stream)[0].tolist() == [i, i]
         assert asked[-1] == i
@@ -340,7 +351,12 @@ def test_rows_in_are_rows_out_and_rows_reported_at_length(file):
     check_nothing_is_lost(file)
 
 
-def check_any_text_can_be_read(text):
+SOUP = st.text('01.,;|\t"x-# \n\r\ufeff', max_size=60)
+
+
+@fuzz(max_examples=1000)
+@given(st.one_of(SOUP, st.text(max_size=60)))
+def test_any_text_can_be_read(text):
     """Line by line: nothing but a file with no data or header is refused, no line is lost."""
     try:
         stream = tables.read(io.StringIO(text, newline=""), 0, horizon=0, features=[0])
@@ -356,22 +372,6 @@ def check_any_text_can_be_read(text):
     above = any(line.startswith(("#", "sep=")) for _, line in numbered) or stream.notes
     if '"' not in text and not above:
         assert len(set(full) - set(lines)) <= 1  # the header
-
-
-SOUP = st.text('01.,;|\t"x-# \n\r\ufeff', max_size=60)
-
-
-@fuzz(max_examples=100)
-@given(st.one_of(SOUP, st.text(max_size=60)))
-def test_any_text_can_be_read(text):
-    check_any_text_can_be_read(text)
-
-
-@pytest.mark.slow
-@fuzz(max_examples=3000)
-@given(st.one_of(SOUP, st.text(max_size=60)))
-def test_any_text_can_be_read_at_length(text):
-    check_any_text_can_be_read(text)
 
 
 @pytest.mark.parametrize(
@@ -398,6 +398,9 @@ def test_any_text_can_be_read_at_length(text):
         (lambda: tables.read(["a,b"], "a", decimal="x"), "decimal: .*got 'x'"),
         (lambda: tables.read(["a,b"], "a", header="no"), "header: .*got 'no'"),  # type: ignore[arg-type]
         (lambda: tables.read(3, "a"), "source: .*a path"),  # type: ignore[arg-type]
+        (lambda: tables.read({"a": 1}, "a"), "source: .*a path"),
+        (lambda: tables.read(b"a,b", "a"), "source: .*a path"),
+        (lambda: tables.read([1, 2], 0), "source: .*lines of text, got 1"),
     ],
 )
 def test_bad_arguments_are_named(call, message):
