@@ -21,7 +21,7 @@ from rtrl.analysis._energy import lru_energies as lru_energies
 from rtrl.analysis._energy import sensitivity_energy as sensitivity_energy
 from rtrl.analysis._energy import state_energy as state_energy
 from rtrl.analysis._energy import teacher_loss as teacher_loss
-from rtrl.analysis._findings import Finding as Finding
+from rtrl.analysis._finding import Finding as Finding
 from rtrl.analysis._learnability import draw_window as draw_window
 from rtrl.analysis._learnability import learnability_window as learnability_window
 from rtrl.analysis._learnability import sample_size as sample_size

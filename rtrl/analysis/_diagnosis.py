@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from rtrl.analysis._findings import Finding, reach
-from rtrl.analysis._measure import Layer, Measured
+from rtrl.analysis._finding import Finding
+from rtrl.analysis._findings import reach
+from rtrl.analysis._measured import Layer, Measured
 from rtrl.analysis._page import draw_page
 from rtrl.analysis._timescales import high_quantile
 

@@ -138,6 +138,8 @@ def fit_decay(f: ArrayLike) -> Decay:
     Args:
         f: from `envelope`, ``(lags,)``, lag 0 first; at least four lags, positive.
 
+    Returns both fits.
+
     Raises:
         ValueError: fewer lags, or values that are not positive.
 

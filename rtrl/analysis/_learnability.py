@@ -45,6 +45,8 @@ def stable_index(samples: ArrayLike) -> float:
     Args:
         samples: at least 20 numbers, of any shape.
 
+    Returns the index.
+
     Raises:
         ValueError: too few, not finite, or more than half of them alike.
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from rtrl.analysis._measure import Layer, Measured
+from rtrl.analysis._measured import Layer, Measured
 from rtrl.analysis._timescales import high_quantile
 
 COLOURS = ("C0", "C1", "C2", "C4", "C5", "C6", "C8", "C9")

@@ -76,7 +76,7 @@ def check_plain(lam, rho, xs):
     assert agree(h, state_energy(lam, 0.5)).max() > 2 * SIGMAS
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("rho", [pytest.param(0.0, marks=pytest.mark.slow), 0.7, 1.0])
 def test_states_and_traces_of_our_cells_have_these_energies(float64, rho):
     lam = np.concatenate([MODULI, MODULI * np.exp(0.3j), MODULI * np.exp(2j)])
     n = len(lam)

@@ -26,8 +26,9 @@ def recorded(model, resets=None):
     )[1]
 
 
-@pytest.mark.parametrize("resets", [False, True])
-@pytest.mark.parametrize("cell", [lru(), min_gru()], ids=["LRU", "MinGRU"])
+@pytest.mark.parametrize(
+    ("cell", "resets"), [(lru(), True), (min_gru(), False)], ids=["LRU, resets", "MinGRU"]
+)
 def test_the_gradient_by_lag_sums_up_to_that_of_a_rule(float64, cell, resets):
     """Lag 0 is `Truncated`'s gradient, all lags together that of `RTRL` with present errors."""
     model = network(cell)
