@@ -10,7 +10,7 @@ import numpy as np
 
 from rtrl.analysis._finding import Finding
 from rtrl.analysis._measured import Layer, Measured
-from rtrl.analysis._rate_findings import MATTERS, POOR, rate_findings
+from rtrl.analysis._rate_findings import POOR, rate_findings
 from rtrl.analysis._timescales import high_quantile
 
 
@@ -148,6 +148,7 @@ def _growing(m: Measured) -> Iterator[Finding]:
 
 
 OWED = 0.15  # R^2 of today's errors by one old input
+WEIGHS = 0.075  # of the loss of the best constant, what it costs
 STANDS_OUT = 0.1  # by so much above what other lags explain
 BEYOND = 3.0  # time scales: what a module holds has fallen to 5% there
 SHORT = 3.0  # timesteps: less is hardly a memory
@@ -166,7 +167,7 @@ def _short(m: Measured) -> Iterator[Finding]:
     was = f" (at first {max(map(high_quantile, initial)):.3g})" if initial else ""
     most = beyond.max(initial=0.0)
     stands_out = beyond.size > 0 and most > np.median(beyond) + STANDS_OUT
-    matters = most * m.loss > MATTERS / 2 * m.constant_loss
+    matters = most * m.loss > WEIGHS * m.constant_loss
     if stands_out and matters and most > max(OWED, 1.5 * max(within, default=0.0)):
         lag = limit + int(np.argmax(beyond))
         yield Finding(

