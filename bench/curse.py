@@ -34,6 +34,17 @@ NU0 = (0.5, 0.9, 0.98)
 LENGTH, BATCH, STEPS, N_TEACHER, N_STUDENT = 150, 16, 120, 10, 32
 RATES = (1e-3, 1e-2)
 SEEDS = (0,)
+VERDICT = """\
+Agrees with the thesis: sensitivities grow as the closed forms say; dense linear students fail
+as the teacher's memory grows and modular ones do not, trained online too; at an optimum of the
+same function the dense Hessian's top eigenvectors lie on more parameters than the complex
+diagonal's, and Adam's rates there are smaller; in deep stacks the complex diagonal explodes,
+most of all in its recurrent parameters, the LRU only in its angle, the GRU not at all, and
+layer norm holds back what is not recurrent. Does not, or is not shown: with 120 batches the LRU
+is not ahead of the complex or block diagonal; layer norm does not hold the recurrent gradients;
+of the top ten eigenvectors the last few have eigenvalues of nothing. SnAp-1 of a dense linear
+RNN diverges here at both rates. Not done: the ablation of figure 3.3.B, S4, the LRU's Hessian,
+10,000 steps, more rates and seeds."""
 DEEP_NU0 = (0.5, 0.8, 0.9, 0.96, 0.99, 0.997)
 
 
@@ -345,7 +356,7 @@ def table(found: dict) -> str:
             f"| {cell} | {b['first'] / a['first']:.2g} | {b['fourth'] / a['fourth']:.2g} | "
             f"{groups} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", VERDICT]) + "\n"
 
 
 def draw(found: dict) -> None:

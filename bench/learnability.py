@@ -4,11 +4,11 @@
 
 A short version of the lag regression of arXiv 2512.05790: white inputs of 4 features, targets a sum
 of one direction of them 4, 8, 16, 32 and 64 timesteps ago, with noise; T = 256, 32 neurons, a
-linear readout, 150 batches of 16 (the paper: lags to 256, T = 1024, 128 neurons). Every cell is
+linear readout, 400 batches of 16 (the paper: lags to 256, T = 1024, 128 neurons). Every cell is
 trained by BPTT and online in chunks of 16. Measured: the largest lag whose coefficient is at least
-half recovered on fresh data. Predicted: ``H_N`` from the envelope of the trained cell's effective
-learning rates and the tail index of its gradients' noise, with one constant for all cells, fitted.
-Ten minutes.
+a quarter recovered on fresh data. Predicted: ``H_N`` from the envelope of the trained cell's
+effective learning rates and the tail index of its gradients' noise, with one constant for all
+cells, fitted. Ten minutes.
 
 Writes bench/results/analysis/learnability_*.json, learnability.md and learnability.png.
 """
@@ -31,7 +31,15 @@ from rtrl import analysis, tasks
 COMMAND = "python bench/learnability.py"
 LAGS = (4, 8, 16, 32, 64)
 COEFFICIENTS = (0.45, 0.45, 0.45, 0.45, 0.45)
-LENGTH, BATCH, STEPS, N, IN, MAX_LAG = 256, 16, 150, 32, 4, 96
+LENGTH, BATCH, STEPS, N, IN, MAX_LAG = 256, 16, 400, 32, 4, 96
+RECOVERED = 0.25
+VERDICT = """\
+Agrees: gradients are mildly heavy-tailed (1.6 to 1.95), and cells with time scales of many
+lengths (DiagGate, MinGRU) have the broader envelopes. Does not: after so little training the
+envelope says little about what was learned. LRUs recover the farthest lags with an envelope
+like the others', as their eigenvalues' phases tell lags apart, which an envelope of moduli
+can't see; the gated cells are limited by their optimisation, not by the window. Longer
+training, longer lags and more seeds, as in the paper, are not done."""
 CELLS = {
     "ConstGate": lambda key: rtrl.cells.ConstGate(IN, N, gate=0.1, key=key),
     "SharedGate": lambda key: rtrl.cells.SharedGate(IN, N, tau=10.0, key=key),
@@ -159,7 +167,9 @@ def gradient_index(model: Network) -> float:
 
 
 def measured_window(row: dict) -> int:
-    return max((lag for lag, c in zip(LAGS, row["recovered"], strict=True) if c >= 0.5), default=0)
+    return max(
+        (lag for lag, c in zip(LAGS, row["recovered"], strict=True) if c >= RECOVERED), default=0
+    )
 
 
 def predicted_windows(rows: dict, noise: float) -> dict:
@@ -207,7 +217,7 @@ def table(rows: dict) -> str:
     measured = [measured_window(r) for r in rows.values()]
     rank: Any = spearmanr(measured, list(predicted.values()))
     lines += ["", f"Rank correlation of measured and predicted windows: {rank.statistic:.2f} over "
-              f"{len(rows)} runs."]  # fmt: skip
+              f"{len(rows)} runs.", "", VERDICT]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

@@ -79,7 +79,11 @@ def test_a_stale_trace(healthy):
 def test_breakages_that_no_threshold_was_set_on(healthy):
     model, state, xs, ys = healthy
     still, _, _ = learned(model, rate=0.0)
-    assert "nothing is learned" in kinds(diagnose(still, xs, ys))
+    found = diagnose(still, xs, ys)
+    assert "nothing is learned" in kinds(found)
+    for layer in found.measured.layers:  # parameters that never moved: the trace is theirs
+        assert layer.staleness.judged == 1 and layer.staleness.relative < 1e-3
+        assert layer.staleness.identity < 1e-3
     slow, _, _ = learned(model, rate=1e-8)
     assert "rate too low" in kinds(diagnose(slow, xs, ys))
     broken = eqx.tree_at(

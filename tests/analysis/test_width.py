@@ -17,6 +17,7 @@ from rtrl.analysis import (
     ring_energy,
     sampled_energy,
 )
+from rtrl.analysis._advise import jacobian_at_rest
 
 SIGMAS = 3.5  # standard errors; the seeds are fixed
 
@@ -47,6 +48,10 @@ def test_energies_where_they_leave_the_floats():
     assert ginibre_energy(n, k) == np.inf
     # Far from both ends: one step keeps all; without cancellation also in the widest.
     np.testing.assert_allclose(ginibre_energy(np.array([10, 10_000, 10**8]), 1), 1, rtol=1e-13)
+    half = 9e-5  # where the series stands for the quotient
+    np.testing.assert_allclose(
+        critical_profile(math.sqrt(2 * half)), np.sinh(half) / half, rtol=1e-13
+    )
     c = np.array([0.0, 1e-3, 0.5, 1.0, 2.0, 3.0])
     wide = ginibre_energy(10**8, (c * 1e4).astype(int))
     np.testing.assert_allclose(wide, critical_profile(c), rtol=5e-3)  # the rest is of order c^3/k
@@ -84,6 +89,10 @@ def test_energies_of_rings_are_those_of_the_cell():
         ("ring", lambda key: rtrl.cells.LRU(2, 16, r_max=0.5, key=key), "vanishes", "modular"),
         ("slow", lambda key: rtrl.cells.LRU(2, 16, r_min=0.99, r_max=0.999, key=key), "holds",
          "modular"),
+        ("just", lambda key: rtrl.cells.LRU(2, 16, r_min=0.975, r_max=0.975, key=key), "holds",
+         "modular"),
+        ("not", lambda key: rtrl.cells.LRU(2, 16, r_min=0.96, r_max=0.96, key=key), "vanishes",
+         "modular"),
         ("gates", lambda key: rtrl.cells.MinGRU(2, 16, tau_max=2.0, key=key), "vanishes",
          "modular"),
     ],
@@ -119,6 +128,17 @@ def _nudged(cell, length: int) -> float:
             return float((np.abs(np.asarray(ones, complex)) ** (2 * length)).mean())
         J = np.asarray(jax.jacfwd(step)(h), np.float64)
         return float((np.linalg.matrix_power(J, length) ** 2).sum() / len(J))
+
+
+def test_the_jacobian_at_rest_is_that_of_the_cell():
+    cell = rtrl.cells.GRU(2, 5, key=jax.random.key(2))
+    rule, xs = rtrl.BPTT(), jnp.zeros((1, 2))
+
+    def step(h):
+        return rtrl.recur(cell, xs, rtrl.Carry(h), rule=rule)[1].state
+
+    expected = jax.jacfwd(step)(rtrl.init_carry(cell, rule).state)
+    np.testing.assert_allclose(jacobian_at_rest(cell), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_advice_for_networks_and_what_is_refused():
