@@ -60,7 +60,7 @@ def predictions_of(name: str, seed: int) -> np.ndarray:
         1, 1, 64, 1, lambda size, key: rtrl.cells.LRU(size, 64, key=key), norm=None, glu="half1",
         key=jax.random.key(seed),
     )  # fmt: skip
-    kalman = rtrl.kalman(lambda grads: grads.decoder.bias[0])
+    kalman = rtrl.kalman()
     chosen = kalman if optimizer == "kalman" else optax.adam(3e-3)
     inner = rtrl.OnlineLearner(squared_error, chosen, rule=rule)
     learner = rtrl.Standardized(inner, warmup=100)

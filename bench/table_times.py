@@ -74,7 +74,7 @@ def learner_for(table: tables.Table, seed: int):
     )  # fmt: skip
     inputs = tuple(bool(not s) for s in table.scaled)
     if inputs not in LEARNERS:  # the same object, so that it is compiled once
-        kalman = rtrl.kalman(lambda grads: grads.decoder.bias[0])
+        kalman = rtrl.kalman()
         inner = rtrl.OnlineLearner(lambda p, y: 0.5 * ((p - y) ** 2).sum(), kalman)
         LEARNERS[inputs] = rtrl.Standardized(inner, inputs=inputs, warmup=50)
     learner = LEARNERS[inputs]

@@ -8,6 +8,8 @@ from rtrl.cells import Cell as Cell
 from rtrl.engine import Carry as Carry
 from rtrl.engine import init_carry as init_carry
 from rtrl.engine import recur as recur
+from rtrl.learners import Guard as Guard
+from rtrl.learners import GuardState as GuardState
 from rtrl.learners import LearnerState as LearnerState
 from rtrl.learners import MemoryReport as MemoryReport
 from rtrl.learners import NonFiniteError as NonFiniteError

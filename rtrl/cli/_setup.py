@@ -115,10 +115,11 @@ def build_learner(
     """A learner; for a stream one that standardises online all inputs that are not ``scaled``."""
     rule = find_rule(setup.rule or "RTRL")
     if setup.optimizer == "kalman":
-        optimizer = rtrl.kalman(lambda grads: grads.decoder.bias[0])
+        optimizer = rtrl.kalman()
     else:
         optimizer = rtrl.paper_optimizer(model, setup.lr or 3e-3)
-    learner = rtrl.OnlineLearner(loss, optimizer, rule=rule)
+    guard = rtrl.Guard(divergence=100.0) if data_kind == "stream" else rtrl.Guard()
+    learner = rtrl.OnlineLearner(loss, optimizer, rule=rule, guard=guard)
     if data_kind != "stream":
         return learner
     inputs = [not s for s in scaled] if any(scaled) else True

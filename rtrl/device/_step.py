@@ -1,5 +1,6 @@
 """A learning step and a prediction as graphs: from the state's arrays to the state's arrays."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from rtrl.learners import (
     LearnerState,
     OnlineLearner,
     batch_size_of,
+    bounds_of,
     example_input,
     look_ahead,
     prediction_like,
@@ -75,7 +77,7 @@ def trace(learner: Any, state: Any) -> Parts:
     learn = _learn(inner, core, state, x, y)
     predict, ahead = _predict(inner, core, state, x), None
     if stream is not None and stream.delay > 0:
-        ahead = _ahead(core, state, x)
+        ahead = _ahead(learner, core, state, x)
     size = int(np.prod(y.shape, dtype=int))
     return Parts(learn, predict, ahead, Sizes(int(np.prod(x.shape, dtype=int)), size, size))
 
@@ -95,10 +97,7 @@ def _innermost(learner: Any, state: Any) -> tuple[OnlineLearner, LearnerState]:
     stream = stream_of(state)
     require(stream is None or stream.chunk == 1, "state", "a stream in chunks of 1 timestep",
             f"chunks of {stream.chunk if stream else 1}")  # fmt: skip
-    inner = OnlineLearner(
-        inner.loss, inner.optimizer, rule=inner.rule, update_every=inner.update_every, donate=False
-    )
-    return inner, core
+    return dataclasses.replace(inner, on_nonfinite="skip", donate=False), core
 
 
 class _Arrays:
@@ -146,36 +145,55 @@ def _predict(learner: OnlineLearner, core: LearnerState, state: Any, x: Any) -> 
         )
     )
     own = _Arrays(carry, at + ".carry", layout)
+    scales = _scales(core, prefix, layout)
 
-    def predict(arrays, hidden, x):
-        whole = LearnerState(
-            model.whole(arrays), own.whole(hidden), None, None, core.step, core.key
+    def predict(arrays, hidden, bounds, x):
+        whole = dataclasses.replace(
+            core,
+            model=model.whole(arrays),
+            carry=own.whole(hidden),
+            guard=_with_scales(core, scales, bounds),
         )
         return learner.predict(whole, x)[0]
 
-    g, nodes, data = _begin([*model.layout, *own.layout], {"x": x})
-    jaxpr = jax.make_jaxpr(predict)(model.arrays, own.arrays, x)
-    (prediction,) = walk(g, jaxpr, [*_packed([*model.layout, *own.layout], nodes), data["x"]])
+    read = [*model.layout, *own.layout, *scales.layout]
+    g, nodes, data = _begin(read, {"x": x})
+    jaxpr = jax.make_jaxpr(predict)(model.arrays, own.arrays, scales.arrays, x)
+    (prediction,) = walk(g, jaxpr, [*_packed(read, nodes), data["x"]])
     return Traced({**nodes, **data}, [Output("prediction", accept(prediction), None)])
 
 
-def _ahead(core: LearnerState, state: Any, x: Any) -> Traced:
+def _scales(core: LearnerState, prefix: str, layout: list[Member]) -> _Arrays:
+    """What bounds the inputs of a learner with a guard."""
+    inputs = None if core.guard is None else core.guard.inputs
+    return _Arrays(inputs, prefix + ".guard.inputs", layout)
+
+
+def _with_scales(core: LearnerState, scales: _Arrays, arrays: list[Any]) -> Any:
+    return core.guard and dataclasses.replace(core.guard, inputs=scales.whole(arrays))
+
+
+def _ahead(learner: OnlineLearner, core: LearnerState, state: Any, x: Any) -> Traced:
     """Predict, and let the hidden states that are ahead of learning see the input."""
     layout, prefix = members(state), core_of(state)[1]
     stream = stream_of(state)
     assert stream is not None
     model = _Arrays(core.model, prefix + ".model", layout)
     own = _Arrays(stream.carry, prefix.removesuffix(".learner") + ".carry", layout)
+    scales = _scales(core, prefix, layout)
 
-    def look(arrays, hidden, x, reset):
+    def look(arrays, hidden, bounds, x, reset):
         network, carry = model.whole(arrays), own.whole(hidden)
-        prediction, carry = look_ahead(network, carry, x[None], reset[None])
+        limits = bounds_of(learner.guard, _with_scales(core, scales, bounds))
+        prediction, carry = look_ahead(network, carry, x[None], reset[None], limits)
         return prediction, jax.tree.leaves(carry)
 
     like = {"x": x, "reset": np.bool_(False)}
-    g, nodes, data = _begin([*model.layout, *own.layout], like)
-    jaxpr = jax.make_jaxpr(look)(model.arrays, own.arrays, x, jax.numpy.zeros((), bool))
-    first = [*_packed([*model.layout, *own.layout], nodes), *data.values()]
+    read = [*model.layout, *own.layout, *scales.layout]
+    g, nodes, data = _begin(read, like)
+    nothing = jax.numpy.zeros((), bool)
+    jaxpr = jax.make_jaxpr(look)(model.arrays, own.arrays, scales.arrays, x, nothing)
+    first = [*_packed(read, nodes), *data.values()]
     prediction, *after = (accept(v) for v in walk(g, jaxpr, first))
     outputs = _written(after, own.layout, nodes)
     return Traced({**nodes, **data}, [*outputs, Output("prediction", prediction, None)])

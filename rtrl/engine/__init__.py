@@ -18,6 +18,8 @@ from rtrl.engine._init_carry import init_carry as init_carry
 from rtrl.engine._matrices import apply_transposed as apply_transposed
 from rtrl.engine._matrices import choose_zero as choose_zero
 from rtrl.engine._modules import Modules as Modules
+from rtrl.engine._observe import Observations as Observations
+from rtrl.engine._observe import observe as observe
 from rtrl.engine._partials import Partials as Partials
 from rtrl.engine._recur import recur as recur
 from rtrl.engine._rule import LocalRule as LocalRule
@@ -32,8 +34,11 @@ from rtrl.engine._trace import advance_once as advance_once
 from rtrl.engine._trace import with_trace as with_trace
 from rtrl.engine._trace import without_trace as without_trace
 from rtrl.engine._varying import axes_of as axes_of
+from rtrl.engine._varying import max_over as max_over
 from rtrl.engine._varying import sum_over as sum_over
 from rtrl.engine._varying import vary as vary
 from rtrl.engine._xla import all_finite as all_finite
 from rtrl.engine._xla import branch as branch
 from rtrl.engine._xla import global_norm as global_norm
+from rtrl.engine._xla import seldom as seldom
+from rtrl.engine._xla import total_square as total_square

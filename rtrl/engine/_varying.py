@@ -37,6 +37,11 @@ def sum_over(a: Array, axes: frozenset[str]) -> Array:
     return jax.lax.psum(vary(a, axes), tuple(sorted(axes))) if axes else a
 
 
+def max_over(a: Array, axes: frozenset[str]) -> Array:
+    """The largest over the devices along ``axes``."""
+    return jax.lax.pmax(vary(a, axes), tuple(sorted(axes))) if axes else a
+
+
 def devices(axes: frozenset[str]) -> int:
     """How many devices there are along ``axes``."""
     return math.prod(jax.lax.axis_size(axis) for axis in axes)

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, PyTree
 
+from rtrl.engine._varying import axes_of, vary
+
 
 def branch(
     predicate: Bool[Array, ""],
@@ -97,6 +99,59 @@ def all_finite(tree: PyTree[Array]) -> Bool[Array, ""]:
     """Say whether all floating-point numbers in a tree are finite."""
     leaves = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.inexact)]
     return jnp.isfinite(_total(leaves, lambda a: jnp.abs(a) * 0))
+
+
+def total_square(leaves: list[Array], axes: int = 0) -> Float[Array, "*samples"]:
+    """Sum the squares of all numbers; of each sample, where there is a leading axis of samples.
+
+    In single precision at least, where that of a half would overflow at 256.
+    """
+
+    def square(a: Array) -> Array:
+        a = jnp.abs(a)
+        return jnp.square(a.astype(jnp.promote_types(a.dtype, jnp.float32)))
+
+    if not axes:
+        return _total(leaves, square)
+    return sum((square(a).reshape(len(a), -1).sum(1) for a in leaves), jnp.zeros(len(leaves[0])))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def seldom(
+    change: Callable[..., PyTree[Array]],
+    predicate: Bool[Array, ""],
+    value: PyTree[Array],
+    *operands: PyTree[Array],
+):
+    """Give ``change(value, *operands)`` in the rare case of ``predicate``, else ``value``.
+
+    On a CPU a loop of no round or one, which leaves the value where it is: a branch that gives back
+    what it is given copies it. Elsewhere both are computed and one is chosen, as in `branch`.
+    """
+
+    def loop(predicate, value, *operands):
+        def once(carry):
+            return carry[0] & False, change(carry[1], *operands)  # false, wherever it varies
+
+        predicate = vary(predicate, axes_of((value, operands)))
+        return jax.lax.while_loop(lambda carry: carry[0], once, (predicate, value))[1]
+
+    def both(predicate, value, *operands):
+        return jax.tree.map(
+            lambda a, b: jnp.where(predicate, a, b), change(value, *operands), value
+        )
+
+    return jax.lax.platform_dependent(predicate, value, *operands, cpu=loop, default=both)
+
+
+@seldom.defjvp
+def _derivative_of_seldom(change, primals, tangents):
+    predicate, *primals = primals
+
+    def choose(value, *operands):
+        return jax.lax.cond(predicate, change, lambda value, *_: value, value, *operands)
+
+    return jax.jvp(choose, tuple(primals), tangents[1:])
 
 
 def _total(leaves: list[Array], term: Callable[[Array], Array]) -> Float[Array, ""]:

@@ -6,6 +6,9 @@ comes late; the last is here too, as it is a way of calling the first two.
 
 from rtrl.learners._checkpoint import load as load
 from rtrl.learners._checkpoint import save as save
+from rtrl.learners._guard import Guard as Guard
+from rtrl.learners._guard import GuardState as GuardState
+from rtrl.learners._guard import bounds_of as bounds_of
 from rtrl.learners._hidden import example_input as example_input
 from rtrl.learners._hidden import look_ahead as look_ahead
 from rtrl.learners._hidden import prediction_like as prediction_like

@@ -1,5 +1,6 @@
 """A call of a compiled learning step: what is donated, and what is raised afterwards."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -31,7 +32,7 @@ def _run(jitted, learner, data, chunk, state):
     after, out = jitted(learner, data, chunk, state)
     if jax.config.jax_debug_nans and not isinstance(out.loss, Tracer):  # type: ignore
         loss = mark(out.loss, np.isinf(out.loss))
-        out = StepOutput(out.prediction, loss, out.skipped, out.grad_norm)
+        out = dataclasses.replace(out, loss=loss)
     return after, out
 
 

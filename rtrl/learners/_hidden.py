@@ -1,4 +1,4 @@
-"""The hidden states of a network without its traces: looking ahead, beginning anew."""
+"""The hidden states of a network without its traces: looking ahead."""
 
 import equinox as eqx
 import jax
@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from rtrl.cells import cells_of
 from rtrl.engine import Carry, Chunk, is_carry
 from rtrl.learners import _inputs
+from rtrl.learners._guard import Bounds, bound_inputs
 from rtrl.learners._jit import Jitted
+from rtrl.learners._restart import renew
 from rtrl.learners._state import LearnerState
 from rtrl.learners._step import remove_nonfinite
 from rtrl.learners._stream_state import lead_of
@@ -22,49 +23,31 @@ def hidden(carry: PyTree) -> PyTree:
 
 
 @Jitted
-def predict_one(model, x, carry):
-    lead = jax.tree.leaves(carry)[0].shape[:-1]
-    data = Chunk(x[None], None, jnp.ones((1, *lead)))
-    # Under BPTT the recurrence is plain code: no trace is needed, and none is made.
-    data, _ = remove_nonfinite(data)
-    predictions, carry = model(data.xs, carry, rule=BPTT(), resets=None, mask=data.mask, key=None)
-    return jax.tree.map(lambda a: a[0], predictions), carry
-
-
-@Jitted
-def restart(model, carry, mask):
-    def restart(cell, carry):
-        fresh = Carry(
-            # The initial state of one sample, for all of them.
-            jax.tree.map(lambda h0, h: jnp.broadcast_to(h0, h.shape), cell.initial(), carry.state),
-            # What is not a sensitivity, such as the key of a random rule, goes on.
-            jax.tree.map(
-                lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, carry.trace
-            ),
-        )
-        if mask is None:
-            return fresh
-        return jax.tree.map(
-            lambda new, old: jnp.where(jnp.expand_dims(mask, range(1, old.ndim)), new, old),
-            fresh,
-            carry,
-        )
-
-    # A single cell has a carry by itself, a network a tuple of them: as `init_carry` gave it.
-    if is_carry(carry):
-        return restart(model, carry)
-    return tuple(restart(cell, c) for cell, c in zip(cells_of(model), carry, strict=True))
+def predict_one(model, bounds, x, carry):
+    prediction, carry = _run(model, carry, x[None], None, bounds)
+    return jax.tree.map(lambda a: a[0], prediction), carry
 
 
 @Jitted
 def look_ahead(
-    model: PyTree, carry: PyTree, xs: Array, resets: Array | None = None
+    model: PyTree,
+    carry: PyTree,
+    xs: Array,
+    resets: Array | None = None,
+    bounds: Bounds = None,
 ) -> tuple[PyTree[Array], PyTree]:
     """Run a network over timesteps without learning: its last prediction and hidden states."""
+    predictions, carry = _run(model, carry, xs, resets, bounds)
+    return jax.tree.map(lambda a: a[-1], predictions), carry
+
+
+def _run(model, carry, xs, resets, bounds):
     lead = jax.tree.leaves(carry)[0].shape[:-1]
     data, _ = remove_nonfinite(Chunk(xs, None, jnp.ones((len(xs), *lead)), resets))
-    predictions, carry = model(data.xs, carry, rule=BPTT(), resets=resets, mask=data.mask, key=None)
-    return jax.tree.map(lambda a: a[-1], predictions), carry
+    xs = bound_inputs(bounds, data.xs)
+    # Under BPTT the recurrence is plain code: no trace is needed, and none is made.
+    predictions, carry = model(xs, carry, rule=BPTT(), resets=resets, mask=data.mask, key=None)
+    return predictions, renew(model, carry, bool(lead))[0]
 
 
 def example_input(state: LearnerState) -> np.ndarray:

@@ -4,19 +4,20 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
-from rtrl.engine import Chunk, Loss, Rule, check_rule, init_carry
+from rtrl.engine import Chunk, Loss, Rule, check_rule
 from rtrl.learners import _inputs
+from rtrl.learners._begin import begin
 from rtrl.learners._call import call
-from rtrl.learners._hidden import hidden, predict_one, restart
+from rtrl.learners._filter_check import require_every_update
+from rtrl.learners._guard import Guard, bounds_of
+from rtrl.learners._hidden import hidden, predict_one
+from rtrl.learners._restart import restart
 from rtrl.learners._state import (
     LearnerState,
     StepOutput,
-    Window,
     batch_size_of,
     layout,
 )
@@ -54,11 +55,14 @@ class OnlineLearner(eqx.Module):
             parameter or a number of the optimizer's state so, is left out whole; ``out.skipped``
             counts. ``"raise"``: any of these raises `NonFiniteError` after the call, with the
             untouched state as ``error.state``; this waits for every call and donates nothing.
+        guard: bounds how far one sample can move the learner, see `Guard`; ``None``: nothing stands
+            between data and gradient. With or without one nothing that is carried is ever
+            non-finite: what has overflowed begins anew, and ``out.restarted`` counts it.
         donate: let the new state reuse the memory of the old one, which can then not be used
             again: trying to says so in a `ValueError`. ``False`` keeps old states alive. Ctrl-C
             while a call uses up its state waits until the new one is there (a second Ctrl-C does
-            not), and is raised as a ``KeyboardInterrupt`` that has it as ``error.state``; one
-            without ``state`` came between calls, where the last state returned is good. So
+            not), and is raised as a ``KeyboardInterrupt`` that has it as ``error.state``; without
+            ``state`` it came between calls, where the last state returned is good. So
             ``except KeyboardInterrupt as error: state = getattr(error, "state", state)`` goes on
             from there. Only in the instant between a call's return and its assignment can a state
             be lost; with ``False`` none can.
@@ -72,6 +76,7 @@ class OnlineLearner(eqx.Module):
     rule: Rule
     update_every: int = eqx.field(static=True)
     on_nonfinite: Literal["skip", "raise"] = eqx.field(static=True)
+    guard: Guard | None
     donate: bool = eqx.field(static=True)
 
     def __init__(
@@ -82,6 +87,7 @@ class OnlineLearner(eqx.Module):
         rule: Rule = RTRL(),  # noqa: B008  (a frozen dataclass)
         update_every: int = 1,
         on_nonfinite: Literal["skip", "raise"] = "skip",
+        guard: Guard | None = None,
         donate: bool = True,
     ):
         require(callable(loss), "loss", "a function (prediction, target) -> scalar", loss)
@@ -99,6 +105,7 @@ class OnlineLearner(eqx.Module):
             "an integer of at least 1 (chunks)",
             update_every,
         )
+        require_every_update(optimizer, update_every)
         known = on_nonfinite in ("skip", "raise")
         require(known, "on_nonfinite", "'skip' or 'raise'", on_nonfinite)
         self.loss = loss
@@ -106,6 +113,9 @@ class OnlineLearner(eqx.Module):
         self.rule = rule
         self.update_every = update_every
         self.on_nonfinite = on_nonfinite
+        expected = "an rtrl.Guard or None"
+        require(guard is None or isinstance(guard, Guard), "guard", expected, guard)
+        self.guard = guard
         self.donate = donate
 
     def init(
@@ -124,24 +134,10 @@ class OnlineLearner(eqx.Module):
             key: PRNG key of the dropout; default ``jax.random.key(0)``.
 
         Raises:
-            ValueError: the model holds no cell, or one that breaks the contract of `Cell`.
+            ValueError: the model holds no cell, or one that breaks the contract of `Cell`; or the
+                optimizer is a filter (`rtrl.kalman`) and the loss is not half the squared error.
         """
-        params = eqx.filter(model, eqx.is_inexact_array)
-        window = None
-        if self.update_every > 1:
-            zeros = jax.tree.map(jnp.zeros_like, params)
-            window = Window(zeros, jnp.zeros((), _inputs.float_dtype(model)), jnp.int32(0))
-        state = LearnerState(
-            model=model,
-            carry=init_carry(model, self.rule, batch_size),
-            opt_state=self.optimizer.init(params),
-            window=window,
-            step=jnp.uint32(0),
-            key=jax.random.key(0) if key is None else key,
-        )
-        # Every leaf gets memory of its own: donating one must not delete another or the caller's.
-        # None is weakly typed: the first call would return another type and compile twice.
-        return jax.tree.map(lambda a: jnp.array(a, dtype=a.dtype) if eqx.is_array(a) else a, state)
+        return begin(self, model, batch_size, key)
 
     def step(
         self,
@@ -271,7 +267,8 @@ class OnlineLearner(eqx.Module):
         x = _inputs.cast(x, _inputs.float_dtype(state.model), "x")
         _inputs.check_xs(state.model, x, batch_size, time=False)
         carry = hidden(state.carry if carry is None else carry)
-        return predict_one(state.model, x, carry)
+        core = getattr(state, "learner", state)  # of a stream, the learner behind
+        return predict_one(state.model, bounds_of(self.guard, core.guard), x, carry)
 
     def reset(self, state: LearnerState, mask: ArrayLike | None = None) -> LearnerState:
         """Begin a new sequence: initial hidden states, zero traces; gradients summed are kept.

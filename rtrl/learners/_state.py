@@ -9,6 +9,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from rtrl.learners._guard import GuardState
+
 
 class Window(eqx.Module):
     """What is summed until the next update of the parameters."""
@@ -26,6 +28,7 @@ class LearnerState(eqx.Module):
         carry: hidden state and trace of every cell.
         opt_state: the optimizer's state.
         window: gradients summed since the last update; ``None`` if every chunk updates.
+        guard: the scales that the learner's `Guard` keeps; ``None`` without one.
         step: timesteps seen (stays at the largest uint32 if it gets there).
         key: PRNG key of the dropout.
     """
@@ -34,6 +37,7 @@ class LearnerState(eqx.Module):
     carry: PyTree
     opt_state: PyTree
     window: Window | None
+    guard: GuardState | None
     step: Int[Array, ""]
     key: PRNGKeyArray
 
@@ -50,12 +54,29 @@ class StepOutput(eqx.Module):
             end of a chunk whose update was left out because the gradient, or what would have been
             stored as a parameter or as the optimizer's state, was not finite, ``([time])``.
         grad_norm: Euclidean norm of the gradient of every chunk, ``([chunks])``.
+        restarted: samples whose memory began anew at the end of a chunk, ``([time])``: state and
+            trace of a cell do where one of their numbers is not finite, or where the sum of their
+            squares is not. The data were there; what has been remembered of them is lost.
+        bounded: samples whose input or target was bounded by the learner's `Guard`, plus one at the
+            end of a chunk whose gradient was, ``([time])``; zero without a guard.
+        reverted: one at the end of a chunk after which the parameters went back to the last good
+            ones (``divergence`` of the guard), ``([time])``.
     """
 
     prediction: PyTree[Array]
     loss: Float[Array, "*time"]
     skipped: Int[Array, "*time"]
     grad_norm: Float[Array, "*chunks"]
+    restarted: Int[Array, "*time"]
+    bounded: Int[Array, "*time"]
+    reverted: Int[Array, "*time"]
+
+
+def nothing_learned(prediction: PyTree) -> StepOutput:
+    """A prediction of its own; of length 0, so that outputs of many items can be put end to end."""
+    loss: Any = np.zeros(0, np.float32)
+    none: Any = np.zeros(0, np.int32)
+    return StepOutput(prediction, loss, none, loss, none, none, none)
 
 
 class NonFiniteError(ArithmeticError):

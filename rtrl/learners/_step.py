@@ -1,5 +1,6 @@
 """The learning step as it is compiled: remove what is not finite, differentiate, update."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -8,20 +9,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from rtrl.engine import (
     Chunk,
     all_finite,
     axes_of,
     branch,
-    chunk_gradient,
     global_norm,
     over_chunks,
+    seldom,
     sum_over,
     vary,
 )
+from rtrl.learners._divergence import watch
+from rtrl.learners._filter import begin, differentiate, filter_update
+from rtrl.learners._guard import bound_data, bound_gradient
 from rtrl.learners._jit import Jitted
+from rtrl.learners._restart import renew
 from rtrl.learners._state import LearnerState, StepOutput, Window, no_loss
 
 
@@ -36,11 +41,11 @@ class _Advance:
 @_Advance
 def advance_one(learner, data, chunk, state):
     # A timestep is a chunk of one: there is one learning step, not two.
-    state, out = _learn(learner, state, jax.tree.map(lambda a: a[None], data))
-    prediction, loss, skipped = jax.tree.map(
-        lambda a: a[0], (out.prediction, out.loss, out.skipped)
-    )
-    return state, StepOutput(prediction, loss, skipped, out.grad_norm)
+    data = jax.tree.map(lambda a: a[None], data)
+    state, out = _learn(learner, state, data)
+    state, out = _renewed(state, out, data)
+    first = jax.tree.map(lambda a: a[0], dataclasses.replace(out, grad_norm=out.loss))
+    return state, dataclasses.replace(first, grad_norm=out.grad_norm)
 
 
 @_Advance
@@ -55,61 +60,124 @@ def advance_many(learner, data, chunk, state):
         return eqx.filter(state, eqx.is_array), out
 
     arrays, outs = over_chunks(body, arrays, data, data.xs.shape[0], chunk)
-    norms = jnp.concatenate([out.grad_norm for out in outs])
 
     def join(*parts):  # (chunks, K, ...) each, to (time, ...)
         return jnp.concatenate([p.reshape(-1, *p.shape[2:]) for p in parts])
 
-    parts = [(out.prediction, out.loss, out.skipped) for out in outs]
-    prediction, loss, skipped = jax.tree.map(join, *parts)
-    return eqx.combine(arrays, static), StepOutput(prediction, loss, skipped, norms)
+    norms = jnp.concatenate([out.grad_norm for out in outs])
+    outs = [dataclasses.replace(out, grad_norm=out.loss) for out in outs]  # of a shape to be joined
+    out = dataclasses.replace(jax.tree.map(join, *outs), grad_norm=norms)
+    return _renewed(eqx.combine(arrays, static), out, data)
+
+
+def _renewed(state: LearnerState, out: StepOutput, data: Chunk) -> tuple[LearnerState, StepOutput]:
+    """What no gradient has shown, at the end of a call: a look at every trace."""
+    axes = axes_of((state, data)) - axes_of(state.model)
+    carry, lost = renew(state.model, state.carry, data.weights.ndim == out.loss.ndim + 1)
+    restarted = out.restarted.at[-1].add(sum_over(lost.sum().astype(jnp.int32), axes))
+    state = dataclasses.replace(state, carry=carry)
+    return state, dataclasses.replace(out, restarted=restarted)
 
 
 def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState, StepOutput]:
     """Learn from one chunk."""
-    data, present = remove_nonfinite(data)
-    result = chunk_gradient(
-        state.model,
-        learner.loss,
-        state.carry,
-        data,
-        rule=learner.rule,
-        # From the step: the key in the state stays, and a resumed run draws the same masks.
-        key=jax.random.fold_in(state.key, state.step),
-        forgive=True,
-    )
+    given, (data, present) = data, remove_nonfinite(data)
+    guard: Any = learner.guard
+    guarding: Any = state.guard
+    bounded = jnp.zeros(data.weights.shape, bool)
+    if guard is not None:
+        axes = axes_of((state, data)) - axes_of(state.model)
+        data, guarding, bounded = bound_data(guard, guarding, data, axes)
+    result, observed = differentiate(learner, state, data)
     # One number tells whether any of them is not finite, or too large to be squared.
     norm = global_norm(result.grads)
     finite = jnp.isfinite(norm)
+    grads, too_large = result.grads, jnp.zeros((), bool)
+    if guard is not None and observed is None:  # a filter has a gate of its own
+        factor, guarding, too_large = bound_gradient(guard, guarding, norm, len(data.xs))
+        # A branch, so that a gradient which is not bounded keeps its bits.
+        grads = seldom(_times, too_large, grads, factor)
     weight = sum_over(jnp.abs(result.weights).sum(), result.axes)
     if state.window is None:
         go = finite & (weight > 0)
-        model, opt_state, refused = _update(learner, state, result.grads, go)
         window = None
+        if observed is None:
+            model, opt_state, refused = _update(learner, state, grads, go)
+        else:
+            model, opt_state, refused = filter_update(learner, state, grads, go, observed)
     else:
         model, opt_state, window, refused = _accumulate(
-            learner, state, state.window, result.grads, finite, weight
+            learner, state, state.window, grads, finite, weight
         )
+    # An overflowed trace shows in the gradient, unless its error is zero; see `advance_many`.
+    carry, lost = renew(state.model, result.carry, data.weights.ndim == 2, ~finite)
 
     # What is reported is the loss as it was, also of samples whose weight is zero.
     counted = present & jnp.isfinite(result.losses)
-    loss = jnp.where(counted, result.losses, 0)
     skipped = ~present | ((data.weights != 0) & (result.weights == 0) & (data.ys is not None))
-    if loss.ndim == 2:
-        loss, counted, skipped = loss.sum(1), counted.sum(1), skipped.sum(1)
-    counted, skipped = counted.astype(jnp.int32), skipped.astype(jnp.int32)
-    loss, counted, skipped = (sum_over(a, result.axes) for a in (loss, counted, skipped))
+    loss, counted = _over_samples(result.losses, counted, result.axes)
+    skipped, bounded, lost = (_count(a, result.axes) for a in (skipped, bounded, lost[None]))
+    end = jnp.zeros_like(skipped)
+    reverted = end
+    if guard is not None and guarding.divergence is not None:
+        known = _known(given, present)
+        losses = jnp.nan_to_num(result.losses, nan=jnp.inf)  # the largest number
+        losses, times = _over_samples(losses, known, result.axes)
+        params = eqx.filter(model, eqx.is_inexact_array)
+        kept, back = watch(guard, guarding.divergence, params, losses, times > 0)
+        guarding = eqx.tree_at(lambda g: g.divergence, guarding, kept)
+        model, opt_state, window = _go_back(learner, back, kept.good, model, opt_state, window)
+        reverted = end.at[-1].set(back)
     out = StepOutput(
         prediction=result.predictions,
         # The least divisor is one: NaN is put there on purpose, not made by 0 / 0.
-        loss=jnp.where(counted > 0, loss / jnp.maximum(counted, 1), no_loss()),
+        loss=jnp.where(counted > 0, loss, no_loss()),
         # A gradient belongs to a whole chunk, so what is wrong with it is counted at its end.
         skipped=skipped.at[-1].add(~finite | refused),
         grad_norm=norm,
+        restarted=end.at[-1].set(lost[0]),
+        bounded=bounded.at[-1].add(too_large),
+        reverted=reverted,
     )
     length = np.uint32(data.xs.shape[0])
     step = jnp.minimum(state.step, ~length) + length  # ~length: what is left to the largest
-    return LearnerState(model, result.carry, opt_state, window, step, state.key), out
+    return LearnerState(model, carry, opt_state, window, guarding, step, state.key), out
+
+
+def _over_samples(losses, counted, axes) -> tuple[Array, Array]:
+    """The mean over samples that count, and how many they are, for every timestep."""
+    loss = jnp.where(counted, losses, 0)
+    loss = sum_over(loss.sum(1) if loss.ndim == 2 else loss, axes)
+    count = _count(counted, axes)
+    return loss / jnp.maximum(count, 1), count
+
+
+def _count(a: Bool[Array, "time *batch"], axes) -> Int[Array, "time"]:
+    return sum_over((a.sum(1) if a.ndim == 2 else a).astype(jnp.int32), axes)
+
+
+def _known(data: Chunk, present: Bool[Array, "time *batch"]) -> Bool[Array, "time *batch"]:
+    """Which samples have an input, a target and a weight, so that their loss is the learner's."""
+    known = present & (data.weights != 0) & (data.ys is not None)
+    for y in jax.tree.leaves(data.ys):
+        if jnp.issubdtype(y.dtype, jnp.inexact):
+            known &= jnp.isfinite(y).all(range(known.ndim, y.ndim))
+    return known
+
+
+def _go_back(learner, back: Bool[Array, ""], good, model, opt_state, window):
+    """Take the good parameters and begin the optimizer anew, where ``back`` says so."""
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+
+    def take(now, good):
+        return good, begin(learner.optimizer, good, now[1]), jax.tree.map(jnp.zeros_like, now[2])
+
+    params, opt_state, window = seldom(take, back, (params, opt_state, window), good)
+    return eqx.combine(params, static), opt_state, window
+
+
+def _times(grads: PyTree, factor: Array) -> PyTree:
+    return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
 
 
 def remove_nonfinite(data: Chunk) -> tuple[Chunk, Bool[Array, "time *batch"]]:
@@ -136,6 +204,9 @@ def _update(learner, state, grads, go: Bool[Array, ""]) -> tuple[PyTree, PyTree,
 
     def optimize(params, opt_state, grads):
         updates, opt_state = learner.optimizer.update(grads, opt_state, params)
+        if state.guard is not None and state.guard.divergence is not None:
+            rate = state.guard.divergence.rate
+            updates = jax.tree.map(lambda u: u * rate.astype(u.dtype), updates)
         return optax.apply_updates(params, updates), opt_state
 
     # The optimizer's moments are left as well: a window without data is no step of time for it.

@@ -1,5 +1,6 @@
 """Live streams: every item is predicted at once, learning follows behind in chunks."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -8,10 +9,12 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from rtrl.learners._hidden import hidden, look_ahead, restart
+from rtrl.learners._guard import Bounds, bounds_of
+from rtrl.learners._hidden import hidden, look_ahead
 from rtrl.learners._interrupt import uninterrupted
 from rtrl.learners._open_stream import resume_or_open, wraps
-from rtrl.learners._state import LearnerState, NonFiniteError, StepOutput, mark
+from rtrl.learners._restart import restart
+from rtrl.learners._state import LearnerState, NonFiniteError, StepOutput, mark, nothing_learned
 from rtrl.learners._stream_item import Item, naming_item, read_item, require_finite
 from rtrl.learners._stream_state import StreamState, targets_like
 from rtrl.validate import require
@@ -56,19 +59,18 @@ def push(learner: Any, state: StreamState, item: Item) -> tuple[StreamState, Ste
     if item.reset.any():
         mask = item.reset if item.reset.ndim else None
         carry = restart(state.model, carry, mask)
-    prediction, carry = look_ahead(state.model, carry, item.x[None])
+    bounds = bounds_of(learner.guard, state.learner.guard)
+    prediction, carry = look_ahead(state.model, carry, item.x[None], None, bounds)
 
     state = _hold(state, item, carry)
-    # Length 0 and not None: outputs of many items can be put end to end.
-    nothing: Any = np.zeros(0, np.float32)
     if state.held < state.chunk + state.delay:
-        return state, StepOutput(prediction, nothing, nothing.astype(np.int32), nothing)
+        return state, nothing_learned(prediction)
     known = state.known
     behind, learned = learn_held(learner, state, state.chunk)
-    state = _drop_chunk(state, behind)
+    state = _drop_chunk(state, behind, bounds_of(learner.guard, behind.guard))
     # A missing target has no loss; the zeros in its place may have one.
     loss = learned.loss if known.all() else mark(learned.loss, ~known)
-    return state, StepOutput(prediction, loss, learned.skipped, learned.grad_norm)
+    return state, dataclasses.replace(learned, prediction=prediction, loss=loss)
 
 
 def _hold(state: StreamState, item: Item, carry: PyTree) -> StreamState:
@@ -118,7 +120,7 @@ def learn_held(learner: Any, state: StreamState, length: int) -> tuple[LearnerSt
         raise NonFiniteError(str(error), state) from error  # type: ignore[arg-type]
 
 
-def _drop_chunk(state: StreamState, behind: LearnerState) -> StreamState:
+def _drop_chunk(state: StreamState, behind: LearnerState, bounds: Bounds) -> StreamState:
     """Let go of a learned chunk, and bring the hidden states up to date with the learner.
 
     They start again from the learner's and run over the inputs still held, with the new parameters:
@@ -130,7 +132,7 @@ def _drop_chunk(state: StreamState, behind: LearnerState) -> StreamState:
     xs[:left], resets[:left] = state.xs[state.chunk :], state.resets[state.chunk :]
     carry = hidden(behind.carry)
     if left:
-        _, carry = look_ahead(behind.model, carry, xs[:left], resets[:left])
+        _, carry = look_ahead(behind.model, carry, xs[:left], resets[:left], bounds)
     return StreamState(
         learner=behind,
         carry=carry,

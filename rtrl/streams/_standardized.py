@@ -1,6 +1,7 @@
 """Online standardisation: a learner that takes and gives the data's own units."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
 from rtrl.learners import (
+    Guard,
     LearnerState,
     NonFiniteError,
     OnlineLearner,
@@ -55,6 +57,7 @@ class Standardized(eqx.Module):
         targets: whether to standardise targets; ``False`` for classes.
         warmup: timesteps before learning begins.
         freeze: timesteps after which the moments stay as they are; ``None`` for never.
+        guard: of the learner inside, unless it has one; ``None`` for none.
 
     Raises:
         ValueError: an argument of the wrong kind or out of range.
@@ -74,6 +77,7 @@ class Standardized(eqx.Module):
         targets: bool = True,
         warmup: int = 20,
         freeze: int | None = None,
+        guard: Guard | None = Guard(),  # noqa: B008  (as immutable as a number)
     ):
         require(isinstance(learner, OnlineLearner), "learner", "an OnlineLearner", learner)
         if not isinstance(inputs, bool):
@@ -89,6 +93,8 @@ class Standardized(eqx.Module):
         require_integer(warmup, "warmup", 0, "(timesteps)")
         if freeze is not None:
             require_integer(freeze, "freeze", 1, "(timesteps)")
+        if learner.guard is None and guard is not None:
+            learner = dataclasses.replace(learner, guard=guard)
         self.learner = learner
         self.inputs = inputs
         self.targets = targets
@@ -266,7 +272,7 @@ def _numbers(value: Any, argument: str) -> np.ndarray:
 
 
 def _map_prediction(out: StepOutput, restore: Any) -> StepOutput:
-    return StepOutput(restore(out.prediction), out.loss, out.skipped, out.grad_norm)
+    return dataclasses.replace(out, prediction=restore(out.prediction))
 
 
 def _around(inner: LearnerState | StreamState, state: StandardizedState) -> StandardizedState:

@@ -126,7 +126,7 @@ def test_every_rule_learns_as_in_jax(name, tmp_path):
 def kalman():
     cell = cases.ALL_CELLS["LRU"]
     model = rtrl.SequenceModel(cases.IN, 1, cases.WIDTH, 1, cell, norm=None, glu=None, key=KEY)
-    optimizer = rtrl.kalman(lambda grads: grads.decoder.bias[0])
+    optimizer = rtrl.kalman()
     return rtrl.OnlineLearner(half_squared, optimizer, donate=False), model
 
 
@@ -185,6 +185,26 @@ def test_streams_learn_as_in_jax(name, tmp_path):
     c.dump()
     loaded, again = c.do()
     assert loaded == 0 and again == rtrl.device.pack(state)
+
+
+def two_outputs(**options):
+    cell = cases.ALL_CELLS["LRU"]
+    model = rtrl.SequenceModel(cases.IN, 2, cases.WIDTH, 1, cell, norm=None, glu=None, key=KEY)
+    learner = rtrl.OnlineLearner(half_squared, rtrl.kalman(**options), donate=False)
+    return learner, learner.init(model)
+
+
+def test_a_filter_of_several_outputs_learns_as_in_jax(tmp_path):
+    """One of two targets missing at times, errors beyond the gate, and forgetting."""
+    learner, state = two_outputs(forgetting=0.95, gate=2.0, groups="mixed")
+    worst = each_step(learner, state, CLearner(learner, state, tmp_path), steps_of(20))
+    assert worst[0] < STEP, worst
+
+
+def test_process_noise_is_refused_by_name(tmp_path):
+    learner, state = two_outputs(drift=1e-3)
+    with pytest.raises(ValueError, match="primitive qr, used by diffused"):
+        rtrl.device.export(learner, state, tmp_path)
 
 
 def test_a_wrong_sign_is_seen(tmp_path):

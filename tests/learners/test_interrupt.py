@@ -8,7 +8,6 @@ import sys
 import threading
 import types
 from pathlib import Path
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -27,7 +26,14 @@ ITEMS = 300
 LIBRARY = Path(rtrl.__file__).parent
 rng = np.random.default_rng(0)
 DATA = [(rng.normal(size=3).astype("f"), rng.normal(size=2).astype("f")) for _ in range(ITEMS)]
-XS, YS = (np.stack(column) for column in zip(*DATA, strict=True))
+
+
+@pytest.fixture(autouse=True)
+def pythons_own_handler():
+    """Also where the tests run in the background of a shell, which ignores SIGINT there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def learner(**options):
@@ -40,8 +46,8 @@ def test_an_interrupt_in_the_middle_of_a_call_brings_the_new_state(donate, monke
     def interrupted(learner, data, chunk, state):
         signal.raise_signal(signal.SIGINT)
         after = eqx.tree_at(lambda s: s.step, state, state.step + 1)
-        nothing: Any = np.zeros(())
-        return after, rtrl.StepOutput(nothing, nothing, nothing, nothing)
+        nothing = np.zeros(())
+        return after, rtrl.StepOutput(*[nothing] * 7)  # type: ignore
 
     for kind in ("donating", "keeping"):
         monkeypatch.setattr(_step.advance_one, kind, interrupted)
@@ -56,13 +62,16 @@ def test_an_interrupt_in_the_middle_of_a_call_brings_the_new_state(donate, monke
 
 @pytest.mark.core
 def test_what_never_ends_can_be_stopped_and_a_failure_stays_one():
+    presses = []
+
     def endless():
-        for _ in range(2):
+        for press in range(3):
+            presses.append(press)
             signal.raise_signal(signal.SIGINT)
-        raise AssertionError("not reached")
 
     with pytest.raises(KeyboardInterrupt):
         uninterrupted(endless)
+    assert presses == [0, 1]
 
     def fails():
         signal.raise_signal(signal.SIGINT)
@@ -153,11 +162,6 @@ def by_step(one, kept):
         kept.state, _ = one.step(kept.state, *DATA[n])
 
 
-def by_scan(one, kept):
-    while (n := taken(kept.state)) < ITEMS:
-        kept.state, _ = one.scan(kept.state, XS[n : n + 3], YS[n : n + 3])
-
-
 def by_stream(one, kept):
     for kept.state, _ in one.stream(kept.state, DATA[taken(kept.state) :], chunk=4):  # noqa: B020
         pass
@@ -197,7 +201,7 @@ def survive(one, advance, model):
 
 SENDER = """
 import os, random, signal, sys, time
-for _ in range(30):
+for _ in range(20):
     time.sleep(random.uniform(0.02, 0.06))
     os.kill(int(sys.argv[1]), signal.SIGINT)
 time.sleep(0.1)
@@ -205,12 +209,13 @@ time.sleep(0.1)
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     jax.config.update("jax_platforms", "cpu")
     one, model = learner(), network("LRU", depth=1)
-    for advance in (by_step, by_scan, by_stream):
+    for advance in (by_step, by_stream):
         lost, interrupts = survive(one, advance, model)
         # A call's return, before its result is assigned, takes a thousandth of the call.
-        assert lost <= 1 and interrupts > 10, (advance.__name__, lost, interrupts)
+        assert lost <= 1 and interrupts > 6, (advance.__name__, lost, interrupts)
     _call.uninterrupted = lambda function, *arguments: function(*arguments)
     lost, interrupts = survive(one, by_step, model)
     assert lost > 5, "without care no state was lost: this can't tell"

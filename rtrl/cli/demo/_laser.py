@@ -55,7 +55,7 @@ def laser_learner(
         glu="half1",
         key=key,
     )
-    optimizer = rtrl.kalman(lambda grads: grads.decoder.bias[0])
+    optimizer = rtrl.kalman()
     return model, rtrl.OnlineLearner(squared_error, optimizer, rule=rule)
 
 

@@ -1,0 +1,212 @@
+"""How far one sample may move a learner: inputs, targets and gradients against their own scales."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from rtrl.engine import Chunk, max_over
+from rtrl.learners._divergence import Divergence
+from rtrl.validate import require, require_integer
+
+
+class GuardState(eqx.Module):
+    """What a `Guard` remembers, a part of the learner's state.
+
+    Attributes:
+        inputs: the scale of every feature, ``(in_size,)``, or one for all.
+        targets: the scale of the targets.
+        gradient: the scale of the gradient's norm.
+        updates: gradients that had a part in it.
+        divergence: what going back needs; ``None`` if the guard never does.
+    """
+
+    inputs: Float[Array, "*in_size"]
+    targets: Float[Array, ""]
+    gradient: Float[Array, ""]
+    updates: Int[Array, ""]
+    divergence: Divergence | None
+
+
+class Guard(eqx.Module):
+    """Bounds how far one sample, however wild, can move what a learner carries.
+
+    ::
+
+        x <- clip(x, -L, L),  L = bound * max(1, s),      s <- max(a s, min(|x|, 2 max(1, s)))
+        g <- g min(1, bound * r / |g|),                   r <- max(a r, min(|g|, 2 r))
+
+    with a = exp(-1 / memory) for data, exp(-10 / memory) for gradients. A scale s is the largest
+    value that has been seen of late: it follows a larger one by doubling, and forgets. Every input
+    feature has one, all targets together, and the norm of the gradient, which has no 1 in its
+    place: its first 20 values are only looked at. A value within its bounds is never touched, and
+    rare events are within: a row in a thousand that is 1 where all others are 0, as much as the
+    tails of a distribution without a variance. What stays larger, such as a level that has shifted,
+    is let in within a few timesteps.
+
+    Inputs should be of order one, or be standardised first (`rtrl.Standardized`): values up to
+    ``bound`` pass whatever was seen before. Integers (tokens, classes) are not bounded, nor are
+    values that are missing. ``predict`` bounds its input alike.
+
+    Args:
+        bound: times its scale that a value may be.
+        memory: timesteps after which a scale that is not reached has fallen to 1 / e.
+        divergence: times its running level that the loss may be for a while before the parameters
+            go back to the last good ones, such as 100; ``None``: they never do. Of the logarithm of
+            the loss a mean over ``patience`` timesteps is compared with one over ``memory`` (a loss
+            that is not finite counts as the largest number). The good parameters are a copy that is
+            ``patience`` to ``2 patience`` timesteps of unremarkable loss old; the optimizer begins
+            anew, what is remembered of the stream stays, and ``out.reverted`` tells. If the loss
+            had come back to its level in between, the steps were too large: updates are halved, and
+            grow again while the loss is unremarkable. A loss that stays high becomes the level by
+            and by. All this takes two copies of the parameters in memory.
+        patience: timesteps.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Source: this library; clipping of the gradient by a running norm as in Smith et al., "Adaptive
+    gradient clipping for source separation" (2020), with a maximum in place of a percentile.
+    """
+
+    bound: float = eqx.field(static=True)
+    memory: int = eqx.field(static=True)
+    divergence: float | None = eqx.field(static=True)
+    patience: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        bound: float = 10.0,
+        memory: int = 1000,
+        divergence: float | None = None,
+        patience: int = 100,
+    ):
+        require(bound >= 2, "bound", "a factor of at least 2", bound)
+        require_integer(memory, "memory", 1, "(timesteps)")
+        if divergence is not None:
+            require(divergence > 1, "divergence", "a factor above 1, or None", divergence)
+        require_integer(patience, "patience", 1, "(timesteps)")
+        self.bound = bound
+        self.memory = memory
+        self.divergence = divergence
+        self.patience = patience
+
+    def init(self, model: PyTree, dtype: Any) -> GuardState:
+        """Give the state in which nothing has been seen yet.
+
+        Args:
+            model: the network; its ``in_size`` says how many features there are.
+            dtype: of its real numbers.
+        """
+        size = getattr(model, "in_size", None)
+        zero = jnp.zeros((), dtype)
+        params = eqx.filter(model, eqx.is_inexact_array)
+        return GuardState(
+            inputs=jnp.zeros(() if size is None else (size,), dtype),
+            targets=zero,
+            gradient=zero,
+            updates=jnp.int32(0),
+            divergence=None if self.divergence is None else Divergence.begin(params, dtype),
+        )
+
+
+WATCH = 20  # gradients that are looked at before one is bounded
+GRADIENT = 10  # times as fast as scales of data: gradients shrink as learning goes on
+
+
+Bounds = tuple[Guard, Array] | None
+
+
+def bounds_of(guard: Guard | None, state: GuardState | None) -> Bounds:
+    """What `bound_inputs` needs: the guard, and the scale of its inputs."""
+    return None if guard is None or state is None else (guard, state.inputs)
+
+
+def bound_inputs(bounds: Bounds, xs: Array) -> Array:
+    """Clip inputs; tokens stay as they are."""
+    if bounds is None or not jnp.issubdtype(xs.dtype, jnp.floating):
+        return xs
+    guard, scale = bounds
+    limit = guard.bound * jnp.maximum(1, scale)
+    return jnp.clip(xs, -limit, limit)
+
+
+def bound_data(
+    guard: Guard, state: GuardState, data: Chunk, axes: frozenset[str]
+) -> tuple[Chunk, GuardState, Bool[Array, "time *batch"]]:
+    """Clip the inputs and targets of a chunk, and follow their scales.
+
+    Returns which samples were clipped, too.
+    """
+    lead = data.weights.ndim
+    touched = jnp.zeros(data.weights.shape, bool)
+    if jnp.issubdtype(data.xs.dtype, jnp.floating):
+        xs = bound_inputs((guard, state.inputs), data.xs)
+        touched |= (xs != data.xs).any(range(lead, xs.ndim))
+        sizes = jnp.abs(xs)
+        peak = sizes.max(range(lead)) if state.inputs.ndim else sizes.max()
+        state = _replace(state, inputs=_follow(guard, state.inputs, peak, len(xs), axes))
+        data = data._replace(xs=xs)
+    if data.ys is not None:
+        ys, peaks = [], []
+        limit = guard.bound * jnp.maximum(1, state.targets)
+        leaves, structure = jax.tree.flatten(data.ys)
+        for y in leaves:
+            if jnp.issubdtype(y.dtype, jnp.floating):
+                clipped = jnp.clip(y, -limit, limit)  # what is missing stays so
+                clipped = jnp.where(jnp.isinf(y), y, clipped)
+                touched |= (jnp.abs(y) > limit).any(range(lead, y.ndim)) & (data.weights != 0)
+                counts = jnp.isfinite(y) & _over(data.weights != 0, y)
+                peaks.append(jnp.where(counts, jnp.abs(clipped), 0).max())
+                y = clipped.astype(y.dtype)
+            ys.append(y)
+        if peaks:
+            peak = jnp.stack(peaks).max().astype(state.targets.dtype)
+            scale = _follow(guard, state.targets, peak, len(data.xs), axes)
+            state = _replace(state, targets=scale)
+        data = data._replace(ys=jax.tree.unflatten(structure, ys))
+    return data, state, touched
+
+
+def bound_gradient(
+    guard: Guard, state: GuardState, norm: Float[Array, ""], length: int
+) -> tuple[Float[Array, ""], GuardState, Bool[Array, ""]]:
+    """Give what the gradient is to be multiplied by, and follow its scale.
+
+    A gradient that is zero or not finite leaves the scale as it was. Returns whether it is bounded,
+    too.
+    """
+    counts = jnp.isfinite(norm) & (norm > 0)
+    limit = guard.bound * state.gradient
+    bounded = counts & (state.updates >= WATCH) & (norm > limit)
+    # Exactly one where nothing is bounded: the gradient keeps its bits.
+    factor = jnp.where(bounded, limit / jnp.where(counts, norm, 1), 1)
+    # The first sets the scale, and all are let in until there have been enough.
+    watched = jnp.where(state.updates < WATCH, norm, jnp.minimum(norm, 2 * state.gradient))
+    fallen = _decay(guard, GRADIENT * length, norm.dtype) * state.gradient
+    scale = jnp.where(counts, jnp.maximum(fallen, watched), state.gradient)
+    updates = jnp.minimum(state.updates + counts, WATCH)
+    return factor, _replace(state, gradient=scale, updates=updates), bounded
+
+
+def _follow(guard, scale: Array, peak: Array, length: int, axes: frozenset[str]) -> Array:
+    # A chunk may hold as many doublings as it has timesteps; its bound was that of its beginning.
+    growth = 2.0 ** min(length, 10)
+    peak = max_over(peak, axes)
+    largest = jnp.minimum(peak, growth * jnp.maximum(1, scale))
+    return jnp.maximum(_decay(guard, length, scale.dtype) * scale, largest)
+
+
+def _decay(guard: Guard, length: int, dtype: Any) -> Array:
+    return jnp.exp(jnp.asarray(-length / guard.memory, dtype))
+
+
+def _over(a: Array, like: Array) -> Array:
+    return jnp.expand_dims(a, range(a.ndim, like.ndim))
+
+
+def _replace(state: GuardState, **changes: Any) -> GuardState:
+    values = {name: getattr(state, name) for name in state.__dataclass_fields__} | changes
+    return GuardState(**values)
