@@ -37,9 +37,9 @@ VERDICT = """\
 Agrees: gradients are mildly heavy-tailed (1.6 to 1.95), and cells with time scales of many
 lengths (DiagGate, MinGRU) have the broader envelopes. Does not: after so little training the
 envelope says little about what was learned. LRUs recover the farthest lags with an envelope
-like the others', as their eigenvalues' phases tell lags apart, which an envelope of moduli
-can't see; the gated cells are limited by their optimisation, not by the window. Longer
-training, longer lags and more seeds, as in the paper, are not done."""
+like the others'. Why is not measured here; an envelope of moduli can't see the phases of
+eigenvalues, for one. Longer training, longer lags and more seeds, as in the paper, are not
+done."""
 CELLS = {
     "ConstGate": lambda key: rtrl.cells.ConstGate(IN, N, gate=0.1, key=key),
     "SharedGate": lambda key: rtrl.cells.SharedGate(IN, N, tau=10.0, key=key),
