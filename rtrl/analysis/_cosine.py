@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from rtrl.analysis._layers import layer_of
 from rtrl.validate import require
 
 
@@ -33,15 +34,9 @@ def cosine_by_layer(grads_a: PyTree, grads_b: PyTree) -> dict[str, Float[Array, 
     leaves_b = jax.tree.leaves(grads_b)
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(grads_a), leaves_b, strict=True):
         terms = (jnp.vdot(a, b).real, jnp.vdot(a, a).real, jnp.vdot(b, b).real)
-        products.setdefault(_layer(path), []).append(terms)
+        products.setdefault(layer_of(path), []).append(terms)
     cosines = {}
     for layer, terms in products.items():
         dot, aa, bb = (jnp.stack(t).sum() for t in zip(*terms, strict=True))
         cosines[layer] = dot / jnp.sqrt(aa * bb)
     return cosines
-
-
-def _layer(path: tuple) -> str:
-    """Name the layer of a leaf: its first key, and the index that follows directly."""
-    indexed = len(path) > 1 and isinstance(path[1], jax.tree_util.SequenceKey)
-    return jax.tree_util.keystr(path[: 1 + indexed]).lstrip(".") or "all"

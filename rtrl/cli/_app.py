@@ -272,12 +272,24 @@ def stream(
 @app.command()
 def inspect(
     state: Annotated[Path, typer.Argument(metavar="STATE", help="A state.rtrl, or its folder.")],
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="What it learns from, a file or a task: diagnose it."),
+    ] = None,
+    window: Annotated[
+        int, typer.Option(min=32, help="Timesteps of a stream to diagnose it on, the last learned.")
+    ] = 512,
 ) -> None:
     """Show what is inside a state: parameters, timescales, traces, memory.
 
     \b
     rtrl inspect rtrl_out/digits
-    rtrl inspect rtrl_out/digits/state.rtrl
+    rtrl inspect rtrl_out/log --data log.csv      what is wrong with it, and what to try
+    rtrl inspect rtrl_out/laser --data laser
+
+    With --data the learner is diagnosed on the last timesteps that it learned: is the rate right,
+    are time scales long enough, are gates saturated, layers dead, traces stale, does its gradient
+    point where BPTT's does? The page diagnosis.png goes beside the state.
     """
     from rtrl.cli import _state
     from rtrl.cli._inspect import inspect as show
@@ -285,6 +297,10 @@ def inspect(
 
     path = state / _state.STATE if state.is_dir() else state
     show(output_console(), path)
+    if data is not None:
+        from rtrl.cli._diagnose import diagnose
+
+        diagnose(output_console(), path, _state.read_about(path), data, window)
 
 
 @app.command()

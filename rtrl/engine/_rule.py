@@ -162,8 +162,8 @@ def check_fit(rule: Rule, cell: Cell) -> None:
 
 
 def _kinds(base: type[Rule]) -> list[type[Rule]]:
-    """Every rule that has been defined, the user's own among them."""
-    kinds = [] if inspect.isabstract(base) else [base]
+    """Every rule that has been defined, the user's own among them; private ones aside."""
+    kinds = [] if inspect.isabstract(base) or base.__name__[0] == "_" else [base]
     for kind in base.__subclasses__():
         kinds += _kinds(kind)
     return kinds

@@ -723,6 +723,22 @@ def test_inspect_shows_what_is_in_a_state(tmp_path):
     assert sum(map(int, bars)) == 4  # one for each module
 
 
+def test_inspect_diagnoses_on_the_data_that_was_learned(tmp_path):
+    file = log_file(tmp_path)
+    arguments = ["stream", file, "--target", "speed", *TINY, "--out", tmp_path]
+    assert rtrl_(*arguments).code == 0
+    shown = rtrl_("inspect", tmp_path, "--data", file, "--window", 64)
+    assert shown.code == 0, shown.err
+    for word in ("Diagnosis on", "Window: 64 timesteps", "best constant", "layers[0] (LRU) over"):
+        assert word in shown.out
+    assert "window elsewhere" not in shown.out  # it ends where the state is
+    assert (tmp_path / "diagnosis.png").read_bytes().startswith(PNG)
+    refused = rtrl_("inspect", tmp_path, "--data", tmp_path / "none.csv")
+    assert refused.code == 2 and "Traceback" not in refused.err
+    refused = rtrl_("inspect", tmp_path, "--data", "copying")  # not what it learned
+    assert refused.code == 2 and "copying" in refused.err, refused.err
+
+
 def test_timescales_are_those_of_the_decays():
     lru = rtrl.cells.LRU(3, 6, r_min=0.5, r_max=0.99, key=jax.random.key(0))
     found = _inspect.timescales(lru, lru.initial(), 3)

@@ -33,6 +33,7 @@ HERE = Path(__file__).parent
 #: Pages of the repository, by the title in the side bar. What they link to comes along.
 PAGES = {
     "README.md": "README",
+    "rtrl/analysis/README.md": "Why it learns, or not",
     "rtrl/engine/README.md": "How a step flows",
     "kernels/README.md": "The GPU kernel",
     "bench/README.md": "Benchmarks",
