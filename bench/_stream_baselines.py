@@ -62,7 +62,7 @@ def echo_state(y: np.ndarray, ahead: int) -> np.ndarray:
 
 def river_regression(y: np.ndarray, ahead: int) -> np.ndarray:
     """river's Bayesian linear regression (smoothing .99) on ten standardised lags."""
-    from river import linear_model, preprocessing
+    from river import linear_model, preprocessing  # type: ignore
 
     model = preprocessing.StandardScaler() | linear_model.BayesianLinearRegression(smoothing=0.99)
     centre, scale = y[:50].mean(), y[:50].std() + 1e-9

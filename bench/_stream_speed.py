@@ -53,7 +53,7 @@ def _log(path: Path, columns: int, rows: int) -> Path:
 
 def _river(log: Path) -> float:
     """Rows a second of ``StandardScaler | LinearRegression``: CSV in, predictions out."""
-    from river import linear_model, preprocessing
+    from river import linear_model, preprocessing  # type: ignore
 
     model = preprocessing.StandardScaler() | linear_model.LinearRegression()
     start, before, rows = time.perf_counter(), None, 0
