@@ -72,20 +72,25 @@ def share_programs(monkeypatch):
 BUILT: dict = {}
 
 
-def test_a_kill_at_a_random_moment_and_resuming_give_the_bytes_of_one_run(tmp_path):
-    rows, out, to = 1000, tmp_path / "out", tmp_path / "forecast.csv"
-    log = log_file(tmp_path, rows)
-    whole = rtrl_("stream", log, *OPTIONS, "--out", tmp_path / "whole")
-    assert whole.code == 0 and whole.out.count("\n") == rows + 1
-    arguments = ["stream", log, *OPTIONS, "--out", out, "--to", to]
+def test_a_kill_at_a_random_moment_and_resuming_give_the_bytes_of_one_run(tmp_path, monkeypatch):
+    out, to = tmp_path / "out", tmp_path / "forecast.csv"
+    log = log_file(tmp_path, 1000)
+    text = log.read_text()
+    arguments = ["stream", "-", *OPTIONS, "--out", out, "--to", to]
     process = subprocess.Popen(
-        [sys.executable, "-c", OFTEN, *map(str, arguments)],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-c", OFTEN, *map(str, arguments)], text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )  # fmt: skip
-    moment = int(np.random.default_rng(os.getpid()).integers(1, rows - 100))
-    while process.poll() is None and not (to.exists() and to.read_bytes().count(b"\n") > moment):
-        time.sleep(0.002)
+    assert process.stdin
+    random = np.random.default_rng(os.getpid())
+    lines = int(random.integers(30, 800))
+    process.stdin.write("".join(text.splitlines(keepends=True)[:lines]))
+    process.stdin.flush()  # and it stays open, so the process waits for more
+    whole = rtrl_("stream", log, *OPTIONS, "--out", tmp_path / "whole")
+    assert whole.code == 0 and whole.out.count("\n") == 1001
+    while process.poll() is None and not (to.exists() and to.read_bytes().count(b"\n") > lines - 2):
+        time.sleep(0.01)
 
     # While it lives, no other one is let in, with a state to go on from or anew.
     for more in ([], ["--resume"]):
@@ -94,15 +99,19 @@ def test_a_kill_at_a_random_moment_and_resuming_give_the_bytes_of_one_run(tmp_pa
     refused = rtrl_("train", "copying", "--steps", 1, "--out", out)
     assert refused.code == 2 and str(out) in refused.err and not (out / "result.json").exists()
 
-    assert process.poll() is None, process.communicate()  # else nothing was killed
+    process.stdin.write("".join(text.splitlines(keepends=True)[lines:]))
+    process.stdin.flush()
+    time.sleep(random.uniform(0, 0.5))
+    assert process.poll() is None  # else nothing is killed
     process.send_signal(signal.SIGKILL)
-    assert process.communicate(timeout=60)[0] == b""
+    assert process.communicate(timeout=60)[0] == ""
     written, saved = to.read_bytes(), _state.read_about(out / "state.rtrl")["done"]
     assert whole.out.encode().startswith(written) and written.count(b"\n") > saved
-    rest = rtrl_(*arguments, "--resume")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    rest = rtrl_(*arguments, "--resume", "--replay")
     assert rest.code == 0 and rest.out == "", rest.err
-    assert to.read_bytes() == whole.out.encode(), (moment, saved)
-    assert ("later rows cut off" in rest.err) == (written.count(b"\n") - 1 > saved)
+    assert to.read_bytes() == whole.out.encode(), (lines, saved)
+    assert ("later rows cut off" in rest.err) == (len(written.splitlines()) - 1 > saved)
 
 
 @pytest.mark.parametrize("target", ["speed", "speed,\nkm/h é"])
