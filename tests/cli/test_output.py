@@ -89,7 +89,9 @@ def test_a_kill_at_a_random_moment_and_resuming_give_the_bytes_of_one_run(tmp_pa
     process.stdin.flush()  # and it stays open, so the process waits for more
     whole = rtrl_("stream", log, *OPTIONS, "--out", tmp_path / "whole")
     assert whole.code == 0 and whole.out.count("\n") == 1001
-    while process.poll() is None and not (to.exists() and to.read_bytes().count(b"\n") > lines - 2):
+    for _ in range(10_000):
+        if process.poll() is not None or to.exists() and to.read_bytes().count(b"\n") > lines - 2:
+            break
         time.sleep(0.01)
 
     # While it lives, no other one is let in, with a state to go on from or anew.
