@@ -178,6 +178,8 @@ def _recompute(model, rule, xs, batch, resets):
 
 def _rates(learner: OnlineLearner, state: LearnerState, grads: PyTree) -> dict[str, float]:
     """Size of the update that a gradient gives over its own, by layer."""
+    if hasattr(state.opt_state, "left_out"):  # a filter has no rate: it takes no gradient alone
+        return {}
     params = eqx.filter(state.model, eqx.is_inexact_array)
     updates, _ = jax.jit(learner.optimizer.update)(grads, state.opt_state, params)
     sums: dict[str, list[float]] = {}

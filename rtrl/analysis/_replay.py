@@ -72,7 +72,7 @@ def replay(
     count = np.asarray(weights).reshape(len(xs), -1).sum(1) if weights is not None else None
     losses, updates = [], {}
     for factor in factors:
-        given = (begun.opt_state, jnp.asarray(factor, jnp.float32))
+        given = _Scaled(begun.opt_state, jnp.asarray(factor, jnp.float32))
         start = eqx.tree_at(lambda s: s.opt_state, begun, given)
         after, outs = scaled.scan(start, xs, ys, chunk=chunk, weights=weights, resets=resets)
         losses.append(_late(np.asarray(outs.loss, np.float64), count))
@@ -85,16 +85,34 @@ def replay(
 def _scaled(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
     """An optimizer whose updates are multiplied by a number in its state."""
 
-    def init(params):
-        return optimizer.init(params), jnp.ones(())
+    def init(params, **more):
+        return _Scaled(optimizer.init(params, **more), jnp.ones(()))
 
-    def update(grads, opt_state, params=None):
+    def update(grads, opt_state, params=None, **more):
         inner, factor = opt_state
-        updates, inner = optimizer.update(grads, inner, params)
+        updates, inner = optimizer.update(grads, inner, params, **more)
         updates = jax.tree.map(lambda u: (factor * u).astype(u.dtype), updates)
-        return updates, (inner, factor)
+        return updates, _Scaled(inner, factor)
 
-    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+    # Of the optimizer's own kind: a learner hands a filter more than a gradient.
+    return type(optimizer)(init, update)  # type: ignore[arg-type]
+
+
+class _Scaled(NamedTuple):
+    """An optimizer's state, and what its updates are multiplied by."""
+
+    inner: PyTree
+    factor: Array
+
+    @property
+    def left_out(self) -> Array:
+        """What a filter had to leave out, which a learner asks for."""
+        return self.inner.left_out
+
+    @property
+    def spread(self) -> Array:
+        """What a filter knows of every output, which says how many there are."""
+        return self.inner.spread
 
 
 def _late(losses: np.ndarray, weights: np.ndarray | None) -> float:

@@ -9,7 +9,7 @@ import rtrl
 from rtrl.cli import _state
 from rtrl.cli._data import Data, load
 from rtrl.cli._errors import UsageError, refuse
-from rtrl.cli._setup import Setup, build_learner, build_model
+from rtrl.cli._setup import FORECASTER, Setup, build_learner, build_model
 
 PAGE = "diagnosis.png"
 
@@ -17,6 +17,11 @@ PAGE = "diagnosis.png"
 def diagnose(console: Any, path: Path, about: dict[str, Any], data_name: str, window: int) -> None:
     """Print a diagnosis of a saved learner, and draw it beside the state."""
     setup = Setup(**about["setup"])
+    if setup.learner == FORECASTER:
+        raise UsageError(
+            "--data: a forecaster is weighed, not diagnosed: the closing table says how much each "
+            "expert counts. Learn with --learner network to look at a network alone."
+        )
     data = _data(about, setup, data_name)
     model = build_model(setup, data.in_size, data.out_size)
     learner = build_learner(setup, data.kind, data.loss, model, data.scaled)
@@ -50,8 +55,9 @@ def _data(about: dict[str, Any], setup: Setup, name: str) -> Data:
     horizon = setup.horizon if stream else None
     data = load(name, horizon=horizon, target=setup.target, batch=setup.batch, settings=settings)
     sizes = {"in_size": data.in_size, "out_size": data.out_size, "kind": data.kind}
-    if sizes != about["sizes"]:
-        refuse("--data", f"data like those that were learned ({about['sizes']})", sizes)
+    learned = {name: about["sizes"][name] for name in sizes}
+    if sizes != learned:
+        refuse("--data", f"data like those that were learned ({learned})", sizes)
     return data
 
 

@@ -23,7 +23,9 @@ def export(learner: Any, state: Any, folder: str | os.PathLike[str], name: str =
     memory is static, its loops have fixed lengths, its numbers are float32, complex ones taken
     apart. It begins with ``state`` as it is, learning continues where it stood.
 
-    ``on_nonfinite="raise"`` becomes ``"skip"``: ``name_step`` returns how many were skipped.
+    ``on_nonfinite="raise"`` becomes ``"skip"``: ``name_step`` returns how many were skipped. What
+    has overflowed in a state or trace does not begin anew, which would take a copy of the traces:
+    give the learner a `rtrl.Guard`, which goes along.
 
     Args:
         learner: an `OnlineLearner` whose rule learns from single timesteps.

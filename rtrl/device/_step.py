@@ -14,9 +14,11 @@ from rtrl.device._refused import accept
 from rtrl.device._shapes import kind_of
 from rtrl.device._statements import Output
 from rtrl.device._walk import walk
+from rtrl.engine import Chunk
 from rtrl.learners import (
     LearnerState,
     OnlineLearner,
+    advance_unrenewed,
     batch_size_of,
     bounds_of,
     example_input,
@@ -77,7 +79,7 @@ def trace(learner: Any, state: Any) -> Parts:
     learn = _learn(inner, core, state, x, y)
     predict, ahead = _predict(inner, core, state, x), None
     if stream is not None and stream.delay > 0:
-        ahead = _ahead(learner, core, state, x)
+        ahead = _ahead(inner, core, state, x)
     size = int(np.prod(y.shape, dtype=int))
     return Parts(learn, predict, ahead, Sizes(int(np.prod(x.shape, dtype=int)), size, size))
 
@@ -119,8 +121,8 @@ def _learn(learner: OnlineLearner, core: LearnerState, state: Any, x: Any, y: An
     own = _Arrays(core, core_of(state)[1], members(state))
 
     def step(arrays, x, y, weight, reset):
-        after, out = learner.step(own.whole(arrays), x, y, weight, reset)
-        return [a for a in jax.tree.leaves(after) if stored(a)], out.prediction, out.skipped
+        after, out = advance_unrenewed(learner, own.whole(arrays), Chunk(x, y, weight, reset))
+        return [a for a in jax.tree.leaves(after) if stored(a)], out.prediction[0], out.skipped[0]
 
     like = {"x": x, "y": y, "weight": np.float32(0), "reset": np.bool_(False)}
     g, nodes, data = _begin(own.layout, like)

@@ -31,6 +31,7 @@ from rtrl.learners._state import NonFiniteError as NonFiniteError
 from rtrl.learners._state import StepOutput as StepOutput
 from rtrl.learners._state import batch_size_of as batch_size_of
 from rtrl.learners._step import advance_many as advance_many
+from rtrl.learners._step import advance_unrenewed as advance_unrenewed
 from rtrl.learners._stream import close_stream as close_stream
 from rtrl.learners._stream import each as each
 from rtrl.learners._stream import push as push

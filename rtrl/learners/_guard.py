@@ -71,8 +71,9 @@ class Guard(eqx.Module):
     Raises:
         ValueError: an argument out of range.
 
-    Source: this library; clipping of the gradient by a running norm as in Smith et al., "Adaptive
-    gradient clipping for source separation" (2020), with a maximum in place of a percentile.
+    Source: this library; clipping of the gradient by what its norm has been as in Seetharaman et
+    al., "AutoClip: adaptive gradient clipping for source separation networks" (2020), with a
+    maximum that fades in place of a percentile.
     """
 
     bound: float = eqx.field(static=True)

@@ -23,7 +23,7 @@ def first_root(a: Array, variance: float, *, diagonal: bool) -> Root:
     """The root of the covariance ``variance I``."""
     n, m = rows(a).shape
     one = jnp.ones(m, a.dtype) if diagonal else jnp.eye(m, dtype=a.dtype)
-    return jnp.tile(variance**0.5 * one, (n, *[1] * one.ndim))
+    return jnp.broadcast_to(variance**0.5 * one, (n, *one.shape))
 
 
 def seen_through(root: Root, j: Float[Array, "rows m"]) -> Float[Array, "rows m"]:

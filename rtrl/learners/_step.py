@@ -79,7 +79,20 @@ def _renewed(state: LearnerState, out: StepOutput, data: Chunk) -> tuple[Learner
     return state, dataclasses.replace(out, restarted=restarted)
 
 
-def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState, StepOutput]:
+def advance_unrenewed(
+    learner: Any, state: LearnerState, data: Chunk
+) -> tuple[LearnerState, StepOutput]:
+    """Learn from one timestep; what has overflowed stays. For an exported learner.
+
+    To choose between a trace and zeros takes a copy of it there.
+    """
+    data = jax.tree.map(lambda a: a[None], data)
+    return _learn(learner, state, data, renewing=False)
+
+
+def _learn(
+    learner: Any, state: LearnerState, data: Chunk, renewing: bool = True
+) -> tuple[LearnerState, StepOutput]:
     """Learn from one chunk."""
     given, (data, present) = data, remove_nonfinite(data)
     guard: Any = learner.guard
@@ -111,7 +124,9 @@ def _learn(learner: Any, state: LearnerState, data: Chunk) -> tuple[LearnerState
             learner, state, state.window, grads, finite, weight
         )
     # An overflowed trace shows in the gradient, unless its error is zero; see `advance_many`.
-    carry, lost = renew(state.model, result.carry, data.weights.ndim == 2, ~finite)
+    carry, lost = result.carry, jnp.zeros((), bool)
+    if renewing:
+        carry, lost = renew(state.model, carry, data.weights.ndim == 2, ~finite)
 
     # What is reported is the loss as it was, also of samples whose weight is zero.
     counted = present & jnp.isfinite(result.losses)
