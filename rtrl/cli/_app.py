@@ -236,6 +236,14 @@ def stream(
     warmup: Warmup = None,
     learner: Learner = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Rows, then save and end.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File to write the predictions to, each row once, whatever ends a run that "
+            "--resume goes on from [default: standard output].",
+        ),
+    ] = None,
     out: Out = None,
     resume: Resume = False,
     replay: Annotated[
@@ -246,15 +254,19 @@ def stream(
     """Predict a column of rows as they come, and learn from each when its target is there.
 
     \b
-    rtrl stream log.csv --target speed --horizon 5 > forecast.csv
+    rtrl stream log.csv --target speed --horizon 5 --to forecast.csv
+    rtrl stream log.csv --target speed --horizon 5 --to forecast.csv --resume
     tail -n +1 -f log.csv | rtrl stream - --target speed --horizon 5 | your-program
-    rtrl stream log.csv --target speed --horizon 5 --resume >> forecast.csv
 
-    Standard output gets one line a row, at once: its number and the prediction made at it for the
-    value HORIZON rows later. Everything else goes to standard error. Rows that can't be read are
-    reported with their line and left out; missing values are skipped. Ctrl-C or SIGTERM save the
-    state and end; --resume goes on with the next row, bit for bit as without the stop: in a file
-    after the rows already done, on standard input with what comes.
+    Standard output, or the file --to, gets one line a row, at once: its number and the prediction
+    made at it for the value HORIZON rows later. Everything else goes to standard error. Rows that
+    can't be read are reported with their line and left out; missing values are skipped. Ctrl-C or
+    SIGTERM save the state and end; --resume goes on with the next row, bit for bit as without the
+    stop: in a file after the rows already done, on standard input with what comes.
+
+    A kill or a power cut lose what was learned since the last save, made every minute. --resume
+    then cuts the file --to back to that row and goes on: the file is the one of a run without the
+    kill, byte for byte. Only rows of a pipe that does not begin again (--replay) can't be had back.
 
     What each column is (a number, a class, a time, ...) is decided once, and told, before the
     first row: from the first 1,000 rows of a file. A pipe is not waited for: what it holds half a
@@ -266,7 +278,7 @@ def stream(
 
     setup = _setup({**locals(), "task": file, "settings": None, "batch": None})
     folder = _state.folder(out, file)
-    run_stream(setup, folder, go_on=resume, replay=replay, steps=steps, command=_command())
+    run_stream(setup, folder, to, go_on=resume, replay=replay, steps=steps, command=_command())
 
 
 @app.command()

@@ -7,6 +7,7 @@ import numpy as np
 from rtrl.cli import _compare, _report, _state
 from rtrl.cli._closing import close_runs
 from rtrl.cli._data import load
+from rtrl.cli._lock import sole_use
 from rtrl.cli._progress import error_console, output_console
 from rtrl.cli._setup import Setup, complete
 from rtrl.cli._signals import Stop
@@ -27,37 +28,38 @@ def command(
     """``rtrl train``, or with rules and chunks ``rtrl compare``, from options to the picture."""
     console = error_console()
     folder = _state.folder(out, given.task)
-    path, about = folder / _state.STATE, None
-    setup = given
-    if variants is None and go_on:
-        setup, about = resume(path, given)
-    batch = setup.batch or 16
-    data = load(
-        setup.task, horizon=setup.horizon, target=setup.target, batch=batch,
-        settings=setup.settings,
-    )  # fmt: skip
-    with Stop() as stop, np.errstate(all="ignore"):
-        if variants is not None:
-            setups = _compare.variants(setup, data, *variants)
-            done = _compare.compare(
-                setups, data, steps, epochs, folder, go_on=go_on, stop=stop, console=console,
-                tensorboard=tensorboard,
-            )  # fmt: skip
-        else:
-            setup = complete(setup, data)
-            length = run_length(data, setup, steps, epochs)
-            scalars = _report.Scalars(folder if tensorboard else None)
-            if about is None and (previous := _state.keep_previous(path)):
-                _report.note(f"rtrl: the state of an earlier run is now {previous}")
-            try:
-                done = [train(setup, data, length, folder, about=about, stop=stop,
-                              console=console, scalars=scalars)]  # fmt: skip
-            finally:
-                scalars.close()
-    close_runs(output_console(), line, data, done, folder,
-               Path(given.task).name)  # fmt: skip
-    if stop.requested:
-        console.print(
-            f"Stopped; the state is in {folder}. To go on: the same command with --resume",
-            soft_wrap=True,
-        )
+    with sole_use(folder):
+        path, about = folder / _state.STATE, None
+        setup = given
+        if variants is None and go_on:
+            setup, about = resume(path, given)
+        batch = setup.batch or 16
+        data = load(
+            setup.task, horizon=setup.horizon, target=setup.target, batch=batch,
+            settings=setup.settings,
+        )  # fmt: skip
+        with Stop() as stop, np.errstate(all="ignore"):
+            if variants is not None:
+                setups = _compare.variants(setup, data, *variants)
+                done = _compare.compare(
+                    setups, data, steps, epochs, folder, go_on=go_on, stop=stop, console=console,
+                    tensorboard=tensorboard,
+                )  # fmt: skip
+            else:
+                setup = complete(setup, data)
+                length = run_length(data, setup, steps, epochs)
+                scalars = _report.Scalars(folder if tensorboard else None)
+                if about is None and (previous := _state.keep_previous(path)):
+                    _report.note(f"rtrl: the state of an earlier run is now {previous}")
+                try:
+                    done = [train(setup, data, length, folder, about=about, stop=stop,
+                                  console=console, scalars=scalars)]  # fmt: skip
+                finally:
+                    scalars.close()
+        close_runs(output_console(), line, data, done, folder,
+                   Path(given.task).name)  # fmt: skip
+        if stop.requested:
+            console.print(
+                f"Stopped; the state is in {folder}. To go on: the same command with --resume",
+                soft_wrap=True,
+            )

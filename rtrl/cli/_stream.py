@@ -1,6 +1,5 @@
 """``rtrl stream``: rows in, a prediction for each out at once, learning behind it."""
 
-import csv as text
 import os
 import sys
 import time
@@ -20,7 +19,9 @@ from rtrl.cli._data import Data, squared_error
 from rtrl.cli._errors import UsageError
 from rtrl.cli._experts import ExpertScore
 from rtrl.cli._learn import WINDOW
+from rtrl.cli._lock import sole_use
 from rtrl.cli._names import FILE
+from rtrl.cli._output import Output
 from rtrl.cli._progress import error_console, progress
 from rtrl.cli._report import note
 from rtrl.cli._score import Score
@@ -61,21 +62,29 @@ class Rows:
 
 
 def stream(
-    given: Setup, folder: Path, *, go_on: bool, replay: bool, steps: int | None, command: str
+    given: Setup,
+    folder: Path,
+    to: Path | None,
+    *,
+    go_on: bool,
+    replay: bool,
+    steps: int | None,
+    command: str,
 ) -> None:
     """Predict and learn until the rows end, ``steps`` are done or a signal comes; then save."""
     path, console = folder / _state.STATE, error_console()
-    with Stop() as stop, np.errstate(all="ignore"):
+    with sole_use(folder), Stop() as stop, np.errstate(all="ignore"):
         about = _about(path, given) if go_on else None
         setup = given if about is None else same_run(about["setup"], given)
-        rows = next(stop.items(_opened(setup, about, replay, console)), None)
-        if rows is None:
-            note("rtrl: stopped before the first row; nothing was learned.")
-            return
-        if about is None and (previous := _state.keep_previous(path)):
-            note(f"rtrl: the state of an earlier run is now {previous}")
-        with rows.table:
-            _run(setup, rows, about, path, stop, steps, console, command)
+        with Output(to, go_on=go_on) as output:
+            rows = next(stop.items(_opened(setup, about, replay, console)), None)
+            if rows is None:
+                note("rtrl: stopped before the first row; nothing was learned.")
+                return
+            if about is None and (previous := _state.keep_previous(path)):
+                note(f"rtrl: the state of an earlier run is now {previous}")
+            with rows.table:
+                _run(setup, rows, about, path, output, stop, steps, console, command)
 
 
 def _run(
@@ -83,6 +92,7 @@ def _run(
     rows: Rows,
     about: dict[str, Any] | None,
     path: Path,
+    output: Output,
     stop: Stop,
     steps: int | None,
     console: Any,
@@ -91,37 +101,42 @@ def _run(
     source = rows.table
     setup = complete_for(setup, source)
     horizon = source.horizon
+    ahead = f" +{horizon}" if horizon else ""
+    header = ["row", *(name + ahead for name in source.targets)]
+    first = 0 if about is None else about["done"] - about["memory"]["inserted"]
+    if about is not None:
+        output.go_on(header, first)
     learner, state = begin(setup, source)
-    score, done, header = Score(horizon, WINDOW), 0, True
+    score, done = Score(horizon, WINDOW), 0
     experts = None
     if isinstance(learner, rtrl.Forecaster):
         experts = ExpertScore(learner.names, horizon, source.out_size)
     if about is not None:
         state, arrays = _state.load(path, about, state)
         score = Score.restore(horizon, WINDOW, arrays, about["history"], about["every"])
-        done, header = about["done"], False
+        done = about["done"]
         experts = experts and experts.restore(arrays)
-    first = 0 if about is None else done - about["memory"]["inserted"]
     saved, broken = time.monotonic(), False
-    writer = text.writer(sys.stdout, lineterminator="\n")
 
     def keep() -> None:
+        output.settle()
         more = experts.arrays() if experts else {}
         _save(path, setup, source, state, score, done, more)
 
     title = f"{Path(setup.task).name}, {label(setup)}"
     last = None if steps is None else first + steps
-    with progress(console, title, last, first, "rows", live=not sys.stdout.isatty()) as bar:
+    live = output.path is not None or not sys.stdout.isatty()
+    with progress(console, title, last, first, "rows", live=live) as bar:
         given = stop.items(iter(rows))
         if experts is None:
             pairs = one_by_one(learner, state, given, setup.chunk or 1, source)
         else:
             pairs = in_blocks(learner, state, given, source, last)
         try:
-            if header:
-                ahead = f" +{horizon}" if horizon else ""
-                writer.writerow(["row", *(name + ahead for name in source.targets)])
-                sys.stdout.flush()
+            if about is None:
+                if output.path is not None:  # to go on from, if it is killed before it saves
+                    keep()
+                output.write([header])
             while last is None or source.rows - source.inserted < last:
                 block = next(pairs, None)
                 if block is None:
@@ -138,8 +153,7 @@ def _run(
                         continue
                     score.add(done, prediction, item.row[1])
                     lines.append([item.number, *map(repr, prediction.tolist())])
-                writer.writerows(lines)
-                sys.stdout.flush()
+                output.write(lines)
                 bar.update(source.rows - source.inserted, _Live(score))
                 if time.monotonic() - saved > SAVE_SECONDS:
                     keep()
