@@ -37,6 +37,7 @@ from rtrl.engine._varying import axes_of as axes_of
 from rtrl.engine._varying import max_over as max_over
 from rtrl.engine._varying import sum_over as sum_over
 from rtrl.engine._varying import vary as vary
+from rtrl.engine._xla import after as after
 from rtrl.engine._xla import all_finite as all_finite
 from rtrl.engine._xla import branch as branch
 from rtrl.engine._xla import global_norm as global_norm

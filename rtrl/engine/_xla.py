@@ -154,6 +154,19 @@ def _derivative_of_seldom(change, primals, tangents):
     return jax.jvp(choose, tuple(primals), tangents[1:])
 
 
+def after(predicate: Bool[Array, ""], finite: PyTree[Array]) -> Bool[Array, ""]:
+    """Give a predicate, once the smallest array of a tree of finite numbers is there.
+
+    What reads the traces (the update of the parameters, by the gradient) has then been computed.
+    XLA on a CPU would copy a trace that may still be read when `seldom` is about to change it.
+
+    Measured: without it every trace is copied twice a timestep, with it none is
+    (``tests/learners/test_learner.py``).
+    """
+    smallest = min(jax.tree.leaves(finite), key=lambda a: a.size)
+    return predicate | ~jnp.isfinite(smallest.reshape(-1)[0])
+
+
 def _total(leaves: list[Array], term: Callable[[Array], Array]) -> Float[Array, ""]:
     """Sum the real ``term`` over all numbers.
 

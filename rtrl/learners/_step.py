@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from rtrl.engine import (
     Chunk,
+    after,
     all_finite,
     axes_of,
     branch,
@@ -126,7 +127,8 @@ def _learn(
     # An overflowed trace shows in the gradient, unless its error is zero; see `advance_many`.
     carry, lost = result.carry, jnp.zeros((), bool)
     if renewing:
-        carry, lost = renew(state.model, carry, data.weights.ndim == 2, ~finite)
+        suspected = after(~finite, eqx.filter(model, eqx.is_inexact_array))
+        carry, lost = renew(state.model, carry, data.weights.ndim == 2, suspected)
 
     # What is reported is the loss as it was, also of samples whose weight is zero.
     counted = present & jnp.isfinite(result.losses)
