@@ -63,9 +63,22 @@ class Jitted:
             return arrays
 
         program.__name__ = self.function.__name__
-        options = QUICK if self.quick and jax.default_backend() == "cpu" else None
+        options = _quick_options() if self.quick and jax.default_backend() == "cpu" else None
         donated = (1,) if donate else ()
         return jax.jit(program, donate_argnums=donated, compiler_options=options), result
+
+
+@functools.cache
+def _quick_options() -> dict[str, Any]:
+    """Those of `QUICK` that this version of XLA knows: it refuses to compile with any other."""
+    known = {}
+    for name, value in QUICK.items():
+        try:
+            jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+        except jax.errors.JaxRuntimeError:
+            continue
+        known[name] = value
+    return known
 
 
 def _traced(arrays: list[Any]) -> bool:
