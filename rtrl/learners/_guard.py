@@ -1,5 +1,6 @@
 """How far one sample may move a learner: inputs, targets and gradients against their own scales."""
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -153,7 +154,7 @@ def bound_data(
         touched |= (xs != data.xs).any(range(lead, xs.ndim))
         sizes = jnp.abs(xs)
         peak = sizes.max(range(lead)) if state.inputs.ndim else sizes.max()
-        state = _replace(state, inputs=_follow(guard, state.inputs, peak, len(xs), axes))
+        state = dataclasses.replace(state, inputs=_follow(guard, state.inputs, peak, len(xs), axes))
         data = data._replace(xs=xs)
     if data.ys is not None:
         ys, peaks = [], []
@@ -171,7 +172,7 @@ def bound_data(
         if peaks:
             peak = jnp.stack(peaks).max().astype(state.targets.dtype)
             scale = _follow(guard, state.targets, peak, len(data.xs), axes)
-            state = _replace(state, targets=scale)
+            state = dataclasses.replace(state, targets=scale)
         data = data._replace(ys=jax.tree.unflatten(structure, ys))
     return data, state, touched
 
@@ -197,7 +198,7 @@ def bound_gradient(
     faded = jnp.stack([_decay(guard, n * length, norm.dtype) for n in (1, FAST)]) * state.gradient
     scale = jnp.where(counts, jnp.maximum(faded, watched), state.gradient)
     updates = jnp.minimum(state.updates + counts, WATCH)
-    return factor, _replace(state, gradient=scale, updates=updates, quiet=quiet), bounded
+    return factor, dataclasses.replace(state, gradient=scale, updates=updates, quiet=quiet), bounded
 
 
 def _follow(guard, scale: Array, peak: Array, length: int, axes: frozenset[str]) -> Array:
@@ -214,8 +215,3 @@ def _decay(guard: Guard, length: int, dtype: Any) -> Array:
 
 def _over(a: Array, like: Array) -> Array:
     return jnp.expand_dims(a, range(a.ndim, like.ndim))
-
-
-def _replace(state: GuardState, **changes: Any) -> GuardState:
-    values = {name: getattr(state, name) for name in state.__dataclass_fields__} | changes
-    return GuardState(**values)

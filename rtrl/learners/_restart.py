@@ -65,7 +65,7 @@ def renew(
         carry: what it carries.
         batched: whether there is a batch axis.
         suspected: look at the traces only where this is true, or a state has overflowed; ``None``:
-            look at everything. A trace is large: to look at it takes a tenth of a timestep.
+            look at everything, which for the traces takes time.
 
     Returns the carry, and which samples have lost the memory of a cell.
     """

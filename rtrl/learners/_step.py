@@ -124,7 +124,7 @@ def _learn(
         model, opt_state, window, refused = _accumulate(
             learner, state, state.window, grads, finite, weight
         )
-    # An overflowed trace shows in the gradient, unless its error is zero; see `advance_many`.
+    # An overflowed trace shows in the gradient, unless its error is zero; see `_renewed`.
     carry, lost = result.carry, jnp.zeros((), bool)
     if renewing:
         suspected = after(~finite, eqx.filter(model, eqx.is_inexact_array))
