@@ -8,12 +8,14 @@ on is read off their code by `structure`.
 
 from rtrl.engine._carry import Carry as Carry
 from rtrl.engine._carry import is_carry as is_carry
+from rtrl.engine._carry import kept_behind as kept_behind
 from rtrl.engine._chunk import ChunkResult as ChunkResult
 from rtrl.engine._chunk import Loss as Loss
 from rtrl.engine._chunk import chunk_gradient as chunk_gradient
 from rtrl.engine._chunk import over_chunks as over_chunks
 from rtrl.engine._contract import check_cell as check_cell
 from rtrl.engine._data import Chunk as Chunk
+from rtrl.engine._data import Past as Past
 from rtrl.engine._init_carry import init_carry as init_carry
 from rtrl.engine._matrices import apply_transposed as apply_transposed
 from rtrl.engine._matrices import choose_zero as choose_zero
@@ -32,6 +34,7 @@ from rtrl.engine._trace import Gradients as Gradients
 from rtrl.engine._trace import Trace as Trace
 from rtrl.engine._trace import advance_once as advance_once
 from rtrl.engine._trace import with_trace as with_trace
+from rtrl.engine._trace import with_window as with_window
 from rtrl.engine._trace import without_trace as without_trace
 from rtrl.engine._varying import axes_of as axes_of
 from rtrl.engine._varying import max_over as max_over

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from rtrl.engine._data import Chunk
+from rtrl.engine._carry import out_of_window
+from rtrl.engine._data import Chunk, Past
 from rtrl.engine._rule import Rule
 from rtrl.engine._varying import axes_of, devices, sum_over, vary
+from rtrl.engine._window import runner
 
 Loss = Callable[[PyTree, PyTree], Array]
 
@@ -37,6 +39,7 @@ def chunk_gradient(
     rule: Rule,
     key: PRNGKeyArray | None,
     forgive: bool = False,
+    past: Past | None = None,
 ) -> ChunkResult:
     """Predict a chunk of timesteps and give the rule's gradient of its weighted loss.
 
@@ -49,16 +52,17 @@ def chunk_gradient(
 
     Args:
         forgive: give a loss that is not finite, or whose error is not, the weight zero.
+        past: timesteps that are run again before the chunk, from ``carry``, so that its errors
+            reach back over them, too. What is carried then advances by as many timesteps as the
+            chunk has, and its ``newest`` is the state after the chunk. ``key`` is one key for every
+            timestep of both.
     """
     params, static = eqx.partition(model, eqx.is_inexact_array)
-    axes = axes_of((model, carry, chunk, key))
+    axes = axes_of((model, carry, chunk, key, past))
     carry = vary(carry, axes)  # a trace, too: what comes back for it is no gradient to be summed
     axes -= axes_of(params)
 
-    def run(params, carry):
-        network = eqx.combine(params, static)
-        return network(chunk.xs, carry, rule=rule, resets=chunk.resets, mask=chunk.mask, key=key)
-
+    run, carry = runner(static, carry, chunk, past, rule=rule, key=key)
     # Only the network knows whether it runs a cell twice; without its word traces advance in the
     # forward pass, which is always right.
     once = getattr(model, "recurs_once", False)
@@ -85,6 +89,7 @@ def chunk_gradient(
     grads, carry = pull(errors)
     # Reverse mode has summed it over devices; a rule with means of its own has not.
     grads = jax.tree.map(lambda g, p: sum_over(g, axes_of(g) - axes_of(p)), grads, params)
+    carry = out_of_window(carry)
     return ChunkResult(predictions, losses, weights, objective, grads, carry, axes)
 
 

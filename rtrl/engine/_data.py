@@ -21,3 +21,17 @@ class Chunk(NamedTuple):
     weights: Float[Array, "time *batch"]
     resets: Bool[Array, "time *batch"] | None = None
     mask: Bool[Array, "time *batch"] | None = None
+
+
+class Past(NamedTuple):
+    """The timesteps of an overlap, oldest first: run again before every chunk, without losses.
+
+    There are no resets among them: what came before one has not happened, by the mask.
+
+    Attributes:
+        xs: inputs, ``(overlap, [batch,] ...)``.
+        mask: false where a timestep did not happen, ``(overlap, [batch])``; ``None`` if all did.
+    """
+
+    xs: Array
+    mask: Bool[Array, "overlap *batch"] | None

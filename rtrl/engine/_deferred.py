@@ -1,5 +1,7 @@
 """A trace that advances in the backward pass, so that one pass over it gives the gradient too."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 from jaxtyping import Array, PyTree
@@ -33,13 +35,16 @@ class Deferred(eqx.Module):
 
 def defer(carry: PyTree[Carry]) -> tuple[PyTree, PyTree]:
     """Make the traces `Deferred`; split them from the rest, for `eqx.combine` to join."""
-    deferred = jax.tree.map(lambda c: Carry(c.state, Deferred(c.trace)), carry, is_leaf=is_carry)
+    deferred = jax.tree.map(
+        lambda c: dataclasses.replace(c, trace=Deferred(c.trace)), carry, is_leaf=is_carry
+    )
     # Only what can have a derivative may be an argument that is differentiated: a random rule's
     # keys stay in the other half.
     traces = jax.tree.map(
-        lambda c: Carry(
-            jax.tree.map(lambda _: False, c.state),
-            jax.tree.map(eqx.is_inexact_array, c.trace),
+        lambda c: dataclasses.replace(
+            c,
+            state=jax.tree.map(lambda _: False, c.state),
+            trace=jax.tree.map(eqx.is_inexact_array, c.trace),
         ),
         deferred,
         is_leaf=is_carry,
@@ -52,6 +57,6 @@ def settle(after: PyTree[Carry], traces: PyTree) -> PyTree[Carry]:
 
     def join(c: Carry, derivative: Carry) -> Carry:
         _, advanced = eqx.partition(c.trace.trace, eqx.is_inexact_array)
-        return Carry(c.state, eqx.combine(derivative.trace.trace, advanced))
+        return dataclasses.replace(c, trace=eqx.combine(derivative.trace.trace, advanced))
 
     return jax.tree.map(join, after, traces, is_leaf=is_carry)

@@ -62,9 +62,12 @@ def temporal_errors(
         e = delta_k + later
         return choose_zero(reset, apply_transposed(D_k, e)), e
 
-    if D.shape[0] == 1:  # then there are no resets
+    if D.shape[0] == 1:
         first, errors = jax.lax.scan(
-            lambda later, delta_k: back(later, (delta_k, D[0], None)), zero, deltas, reverse=True
+            lambda later, step: back(later, (step[0], D[0], step[1])),
+            zero,
+            (deltas, resets),
+            reverse=True,
         )
     else:
         first, errors = jax.lax.scan(back, zero, (deltas, D, resets), reverse=True)

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from rtrl.engine._carry import out_of_window
 from rtrl.engine._chunk import ChunkResult
-from rtrl.engine._data import Chunk
+from rtrl.engine._data import Chunk, Past
 from rtrl.engine._rule import Rule
 from rtrl.engine._varying import axes_of
+from rtrl.engine._window import runner
 from rtrl.validate import require
 
 
@@ -31,7 +33,13 @@ class Observations(NamedTuple):
 
 
 def observe(
-    model: PyTree, carry: PyTree, chunk: Chunk, *, rule: Rule, key: PRNGKeyArray | None
+    model: PyTree,
+    carry: PyTree,
+    chunk: Chunk,
+    *,
+    rule: Rule,
+    key: PRNGKeyArray | None,
+    past: Past | None = None,
 ) -> tuple[ChunkResult, Observations]:
     """Predict a chunk, and give the rule's derivative of every number that it predicts.
 
@@ -50,6 +58,7 @@ def observe(
         chunk: the data.
         rule: the learning rule.
         key: PRNG key of the dropout.
+        past: as for `chunk_gradient`.
 
     Returns what `chunk_gradient` does (the losses are those of the targets that are there, the
     gradient is summed over samples), and the observations.
@@ -62,10 +71,7 @@ def observe(
     require(not axes_of((model, carry, chunk, key)), "optimizer", "one that takes gradients (a "
             "filter's samples can't be distributed over devices)", "a filter")  # fmt: skip
 
-    def run(params, carry):
-        network = eqx.combine(params, static)
-        return network(chunk.xs, carry, rule=rule, resets=chunk.resets, mask=chunk.mask, key=key)
-
+    run, carry = runner(static, carry, chunk, past, rule=rule, key=key)
     once = getattr(model, "recurs_once", False)
     predictions, pull = rule.differentiate(run, params, carry, once=once)
     time, *batch = chunk.weights.shape
@@ -109,7 +115,7 @@ def observe(
         weights=weights.max(-1).reshape(chunk.weights.shape),
         objective=0.5 * (weighted * errors).sum(),
         grads=grads,
-        carry=carry,
+        carry=out_of_window(carry),
         axes=frozenset(),
     )
     return result, Observations(jacobian, errors, weights)

@@ -7,6 +7,7 @@ followed from the carry that goes in to the one that comes out. It is followed t
 program once, such as `jax.jit` and `jax.checkpoint`; any other operation makes another array.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -50,8 +51,9 @@ def as_one_step(run: Callable[..., Any], carry: Carry, arguments: PyTree) -> tup
         return jax.lax.optimization_barrier((after, outputs))
 
     step.__name__ = f"{STEP}{place}"
-    after, outputs = jax.jit(step)(Carry(carry.state, carry.trace.trace), arrays)
-    return outputs, Carry(after.state, Deferred(after.trace, place=place))
+    given = dataclasses.replace(carry, trace=carry.trace.trace)
+    after, outputs = jax.jit(step)(given, arrays)
+    return outputs, dataclasses.replace(after, trace=Deferred(after.trace, place=place))
 
 
 def check_once(
@@ -72,7 +74,8 @@ def check_once(
     shapes = []
 
     def observed(params, carries):
-        given = [Carry(c.state, Deferred(c.trace, place=i)) for i, c in enumerate(carries)]
+        given = [dataclasses.replace(c, trace=Deferred(c.trace, place=i))
+                 for i, c in enumerate(carries)]  # fmt: skip
         _, after = run(params, jax.tree.unflatten(structure, given))
         got = jax.tree.structure(after, is_leaf=is_carry)
         if got != structure or not all(map(is_carry, jax.tree.leaves(after, is_leaf=is_carry))):

@@ -1,5 +1,7 @@
 """The recurrence: a chunk of timesteps of one cell, whose derivative is the rule's."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -125,7 +127,14 @@ def _run_differentiable(m: Modules, xs, carry, resets, mask):
         u = tuple(a + b - jax.lax.stop_gradient(b) for a, b in zip(forward, through, strict=True))
     # A rule of this kind keeps its trace, if any, outside of the recurrence: handed on as it is.
     _, hs = states(m, m.stack(carry.state), u, resets, mask)
-    return hs, Carry(m.unstack(hs[-1]), carry.trace)
+    return hs, _carry_on(m, carry, hs, carry.trace)
+
+
+def _carry_on(m: Modules, carry: Carry, hs, trace) -> Carry:
+    """The carry after a chunk, or inside a window: what comes before the next."""
+    if carry.advance is None:
+        return Carry(m.unstack(hs[-1]), trace)
+    return Carry(m.unstack(hs[carry.advance - 1]), trace, m.unstack(hs[-1]), carry.advance)
 
 
 def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
@@ -138,6 +147,11 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
 
     # What JAX may be tracing is an argument, not closed over: jit and scan inside grad need that.
     arrays, static = eqx.partition(modules.rest, eqx.is_array)
+    advance = carry.advance
+    local, consume = rule.local, rule.consume
+    if advance is not None:
+        local = partial(rule.over_window, advance=advance)
+        consume = partial(local, consume=True)
 
     def at(leaves, arrays):
         params = jax.tree.unflatten(modules.treedef, leaves)
@@ -152,10 +166,10 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
         partials = one_step_derivatives(m, rule, before, xs, u, resets, mask)
         # The trace after a chunk does not depend on the errors, so zeros do. What is computed of
         # the gradients, or of a trace that is deferred, is dropped as nothing uses it.
-        _, after, _ = rule.local(_plain(carry.trace), partials, jnp.zeros_like(hs))
+        _, after, _ = local(_plain(carry.trace), partials, jnp.zeros_like(hs))
         if isinstance(carry.trace, Deferred):
             after = carry.trace.to_come(after)
-        return (hs, Carry(m.unstack(hs[-1]), after)), (leaves, arrays, carry.trace, partials)
+        return (hs, _carry_on(m, carry, hs, after)), (leaves, arrays, carry.trace, partials)
 
     def backward(residuals, cotangents):
         leaves, arrays, trace, partials = residuals
@@ -163,12 +177,13 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
         m = at(leaves, arrays)
         deltas, _ = cotangents  # no error comes back through the carry
         if isinstance(trace, Deferred):
-            gradients, after, errors = rule.consume(trace.trace, partials, deltas)
+            gradients, after, errors = consume(trace.trace, partials, deltas)
             # A cotangent need only have the argument's structure: this one is the trace after the
             # chunk.
-            to_carry = Carry(None, Deferred(eqx.filter(after, eqx.is_inexact_array)))
+            after = Deferred(eqx.filter(after, eqx.is_inexact_array))
+            to_carry = Carry(None, after, None, advance)
         else:
-            gradients, _, errors = rule.local(trace, partials, deltas)
+            gradients, _, errors = local(trace, partials, deltas)
             to_carry = None
         to_inputs = _to_inputs(m, partials.J, errors)
         axes = axes_of(deltas)

@@ -41,6 +41,10 @@ class Rule(eqx.Module):
             chunk: timesteps per chunk; ``None`` for the whole sequence.
         """
 
+    def reaches_back(self) -> bool:
+        """Say whether errors travel back in time through all layers, so that chunks may overlap."""
+        return True
+
     def init_trace(self, cell: Any, parameters: int, batch_size: int | None) -> PyTree[Array]:
         """Give the trace before the first timestep, ``None`` for a rule without one.
 
@@ -116,6 +120,31 @@ class LocalRule(Rule):
             deltas: as for `local`.
         """
         return self.local(trace, partials, deltas)
+
+    def reaches_back(self) -> bool:
+        return False
+
+    def over_window(
+        self,
+        trace: Any,
+        partials: Partials,
+        deltas: Inexact[Array, "L B d N"],
+        *,
+        advance: int,
+        consume: bool = False,
+    ) -> tuple[Gradients, Any, Inexact[Array, "L B d N"]]:
+        """The local phase of a window: a chunk whose trace advances by its beginning alone.
+
+        Only for rules that reach back.
+
+        Args:
+            trace: before the window.
+            partials: as for `local`.
+            deltas: as for `local`.
+            advance: timesteps that the trace advances by, fewer than there are.
+            consume: whether nothing else reads the trace, as for `consume`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not reach back in time.")
 
     def differentiate(
         self, run: Run, params: PyTree, carry: PyTree, *, once: bool = False

@@ -99,6 +99,41 @@ def with_trace(
     return gradients, _advance(trace, partials, len(deltas)), errors
 
 
+def with_window(
+    trace: Trace,
+    partials: Partials,
+    deltas: Inexact[Array, "L B d N"],
+    advance: int,
+    implementation: str | None = None,
+    *,
+    consume: bool = False,
+) -> tuple[Gradients, Trace, Inexact[Array, "L B d N"]]:
+    """The local phase of a window: the gradients of all of it, the trace after ``advance``
+    timesteps, and the errors ``e_k``.
+
+    What comes later sends its errors to the end of the part that the trace advances by, and there
+    they are errors of the state like any others::
+
+        delta_A <- delta_A + D_{A+1}^T e_{A+1}
+    """
+    first, rest = (
+        _part(partials, len(deltas), part) for part in (slice(advance), slice(advance, None))
+    )
+    later, boundary = temporal_errors(deltas[advance:], rest.D, rest.resets)
+    own = jnp.concatenate([deltas[: advance - 1], deltas[advance - 1 : advance] + boundary])
+    gradients, after, errors = with_trace(trace, first, own, implementation, consume=consume)
+    gradients = jax.tree.map(jnp.add, gradients, without_trace(rest, later))
+    return gradients, after, jnp.concatenate([errors, later])
+
+
+def _part(partials: Partials, length: int, part: slice) -> Partials:
+    """Some of the timesteps; what is alike in all of them stays as it is."""
+    timesteps = jax.tree.map(
+        lambda a: a[part] if len(a) == length else a, partials._replace(recurrent=())
+    )
+    return timesteps._replace(recurrent=partials.recurrent)
+
+
 def _with_kernel(
     trace: Trace,
     partials: Partials,

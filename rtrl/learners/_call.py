@@ -9,18 +9,23 @@ from jax.core import Tracer
 
 from rtrl.engine import Chunk
 from rtrl.learners._interrupt import uninterrupted
+from rtrl.learners._overlap import fitted
 from rtrl.learners._state import (
     LearnerState,
     NonFiniteError,
     StepOutput,
     mark,
 )
+from rtrl.learners._step import advance_many
 
 
 def call(
     learner: Any, function: Any, state: LearnerState, data: Chunk, chunk: int | None
 ) -> tuple[LearnerState, StepOutput]:
     """Run a compiled learning step for a learner, as it wants to be told of what is not finite."""
+    past = fitted(learner.overlap, state.past, data.xs, time=function is advance_many)
+    if past is not state.past:
+        state = dataclasses.replace(state, past=past)
     if learner.on_nonfinite == "raise":
         return _or_raise(function.keeping, learner, data, chunk, state)
     if learner.donate:

@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Bool, PyTree
 
 from rtrl.engine import Chunk, ChunkResult, branch, chunk_gradient, observe
+from rtrl.learners._overlap import window_keys
 from rtrl.learners._state import LearnerState
 
 
@@ -45,13 +46,20 @@ def differentiate(
 ) -> tuple[ChunkResult, dict[str, Any] | None]:
     """The gradient of a chunk, and what a `Filter` takes beside it (``None`` for any other)."""
     # From the step: the key in the state stays, and a resumed run draws the same masks.
-    key = jax.random.fold_in(state.key, state.step)
+    past: Any = state.past
+    if past is None:
+        key = jax.random.fold_in(state.key, state.step)
+    else:
+        key = window_keys(state.key, state.step, len(past.xs), len(data.xs))
     if isinstance(learner.optimizer, Filter):
-        result, seen = observe(state.model, state.carry, data, rule=learner.rule, key=key)
+        result, seen = observe(
+            state.model, state.carry, data, rule=learner.rule, key=key, past=past
+        )
         return result, {"observations": seen, "time": state.step}
     result = chunk_gradient(
-        state.model, learner.loss, state.carry, data, rule=learner.rule, key=key, forgive=True
-    )
+        state.model, learner.loss, state.carry, data, rule=learner.rule, key=key, forgive=True,
+        past=past,
+    )  # fmt: skip
     return result, None
 
 

@@ -18,8 +18,10 @@ from rtrl.rules import BPTT
 
 
 def hidden(carry: PyTree) -> PyTree:
-    """Strip the traces off what a network carries."""
-    return jax.tree.map(lambda c: Carry(c.state, None), carry, is_leaf=is_carry)
+    """Strip the traces off what a network carries: the newest states alone."""
+    return jax.tree.map(
+        lambda c: Carry(c.state if c.newest is None else c.newest), carry, is_leaf=is_carry
+    )
 
 
 @Jitted

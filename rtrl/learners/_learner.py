@@ -1,5 +1,6 @@
 """The online learner: data in, one learning step out."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from rtrl.learners._call import call
 from rtrl.learners._filter_check import require_every_update
 from rtrl.learners._guard import Guard, bounds_of
 from rtrl.learners._hidden import hidden, predict_one
+from rtrl.learners._overlap import check_overlap, forgotten
 from rtrl.learners._restart import restart
 from rtrl.learners._state import (
     LearnerState,
@@ -49,6 +51,14 @@ class OnlineLearner(eqx.Module):
         optimizer: an optax gradient transformation.
         rule: the learning rule.
         update_every: chunks per update of the parameters (a ``step`` is a chunk of one timestep).
+        overlap: timesteps before every chunk that are run again with it, so that every error
+            reaches back over at least as many through all layers. The state holds their inputs, and
+            a carry that is as many timesteps behind; it advances in the same pass, by the
+            parameters of now. A chunk of K timesteps takes the time of one of overlap + K. For
+            rules whose errors travel back in time inside a chunk; under `BPTT` it is rolling
+            truncated backpropagation: the last overlap + K inputs anew for every chunk, from a
+            state that is carried without sensitivities. A model with dropout is given one key for
+            every timestep, as a timestep has the same mask whenever it is run.
         on_nonfinite: ``"skip"``: a sample whose input is not finite is removed (state and trace
             stay as they were), one whose target or loss is not finite gets weight 0, an update
             whose gradient is not finite (or overflows when squared), or that would make a
@@ -75,6 +85,7 @@ class OnlineLearner(eqx.Module):
     optimizer: optax.GradientTransformation = eqx.field(static=True)
     rule: Rule
     update_every: int = eqx.field(static=True)
+    overlap: int = eqx.field(static=True)
     on_nonfinite: Literal["skip", "raise"] = eqx.field(static=True)
     guard: Guard | None
     donate: bool = eqx.field(static=True)
@@ -86,6 +97,7 @@ class OnlineLearner(eqx.Module):
         *,
         rule: Rule = RTRL(),  # noqa: B008  (a frozen dataclass)
         update_every: int = 1,
+        overlap: int = 0,
         on_nonfinite: Literal["skip", "raise"] = "skip",
         guard: Guard | None = None,
         donate: bool = True,
@@ -106,12 +118,14 @@ class OnlineLearner(eqx.Module):
             update_every,
         )
         require_every_update(optimizer, update_every)
+        check_overlap(overlap, rule)
         known = on_nonfinite in ("skip", "raise")
         require(known, "on_nonfinite", "'skip' or 'raise'", on_nonfinite)
         self.loss = loss
         self.optimizer = optimizer
         self.rule = rule
         self.update_every = update_every
+        self.overlap = overlap
         self.on_nonfinite = on_nonfinite
         expected = "an rtrl.Guard or None"
         require(guard is None or isinstance(guard, Guard), "guard", expected, guard)
@@ -162,8 +176,12 @@ class OnlineLearner(eqx.Module):
             ValueError: an argument of the wrong shape or kind, named; nothing has changed then.
             NonFiniteError: see ``on_nonfinite``.
         """
-        require(not self.rule.whole_sequence, "rule", "one that learns from single timesteps "
-                "(BPTT needs scan with a chunk)", self.rule)  # fmt: skip
+        require(
+            self.overlap > 0 or not self.rule.whole_sequence,
+            "rule",
+            "one that learns from single timesteps (BPTT needs scan with a chunk, or an overlap)",
+            self.rule,
+        )
         batch_size, dtype = layout(state)
         x = _inputs.cast(x, dtype, "x")
         _inputs.check_xs(state.model, x, batch_size, time=False)
@@ -289,4 +307,4 @@ class OnlineLearner(eqx.Module):
             require(batch_size is not None, "mask", "None, as the state has no batch axis", mask)
             mask = _inputs.per_timestep(mask, (batch_size or 0,), "mask", bool)
         carry = restart(state.model, state.carry, mask)
-        return eqx.tree_at(lambda s: s.carry, state, carry)
+        return dataclasses.replace(state, carry=carry, past=forgotten(state.past, mask))

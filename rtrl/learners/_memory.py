@@ -27,7 +27,7 @@ class MemoryReport(NamedTuple):
         optimizer: the optimizer's state, and the gradients summed over a window if there is one.
         temporaries: what a learning step needs beside these while it runs, as the compiled program
             for this machine's device says.
-        data: inputs and targets of one chunk, and its outputs.
+        data: inputs and targets of one chunk, the inputs of the overlap, and the chunk's outputs.
     """
 
     parameters: int
@@ -53,6 +53,7 @@ def memory_report(
     batch_size: int | None = None,
     chunk: int = 1,
     *,
+    overlap: int = 0,
     loss: Loss | None = None,
     optimizer: optax.GradientTransformation | None = None,
     target: PyTree[Array] | None = None,
@@ -66,6 +67,7 @@ def memory_report(
         rule: the learning rule.
         batch_size: samples side by side, or ``None`` for no batch axis.
         chunk: timesteps per chunk.
+        overlap: timesteps that are run again with every chunk.
         loss: default: half the squared error.
         optimizer: default ``optax.adam``, two numbers per parameter.
         target: an example of a target of all samples at one timestep, ``([batch,] ...)``; default:
@@ -79,6 +81,7 @@ def memory_report(
         _half_squared_error if loss is None else loss,
         optax.adam(1e-3) if optimizer is None else optimizer,
         rule=rule,
+        overlap=overlap,
     )
     state = learner.init(model, batch_size)
     lead = (chunk,) if batch_size is None else (chunk, batch_size)
@@ -96,11 +99,11 @@ def memory_report(
     carries = jax.tree.leaves(state.carry, is_leaf=is_carry)
     return MemoryReport(
         parameters=_bytes(state.model),
-        states=_bytes([c.state for c in carries]),
+        states=_bytes([(c.state, c.newest) for c in carries]),
         traces=_bytes([c.trace for c in carries]),
         optimizer=_bytes((state.opt_state, state.window)),
         temporaries=int(analysis.temp_size_in_bytes),
-        data=_bytes(data) + max(int(outputs), 0),
+        data=_bytes((data, state.past)) + max(int(outputs), 0),
     )
 
 

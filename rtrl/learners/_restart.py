@@ -22,13 +22,17 @@ def restarted(
     """
 
     def anew(cell: Any, carry: Carry, mask: Array | None) -> Carry:
+        # The initial state of one sample, for all of them.
+        state = jax.tree.map(
+            lambda h0, h: jnp.broadcast_to(h0, h.shape), cell.initial(), carry.state
+        )
         fresh = Carry(
-            # The initial state of one sample, for all of them.
-            jax.tree.map(lambda h0, h: jnp.broadcast_to(h0, h.shape), cell.initial(), carry.state),
+            state,
             # What is not a sensitivity, such as the key of a random rule, goes on.
             jax.tree.map(
                 lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, carry.trace
             ),
+            None if carry.newest is None else state,
         )
         if mask is None:
             return fresh
@@ -58,7 +62,8 @@ def renew(
     """Begin anew what has overflowed: nothing that is carried is ever non-finite.
 
     State and trace of a cell begin anew for a sample whose numbers in them are not finite, or so
-    large that the sum of their squares is not. Other samples and cells stay as they are.
+    large that the sum of their squares is not. Other samples and cells stay as they are; where
+    chunks overlap, the cells of a sample begin together, as its overlap is lost to all.
 
     Args:
         model: the network.
@@ -78,6 +83,8 @@ def renew(
         numbers, _ = value
         cells = [numbers] if is_carry(numbers) else list(numbers)
         lost = [~jnp.isfinite(total_square(jax.tree.leaves(c), len(lead))) for c in cells]
+        if cells[0].newest is not None:
+            lost = [jnp.stack(lost).any(0)] * len(lost)
         anew = restarted(eqx.combine(params, static), eqx.combine(numbers, rest), lost)
         return eqx.filter(anew, eqx.is_inexact_array), jnp.stack(lost).any(0)
 
@@ -89,7 +96,7 @@ def renew(
     if suspected is None:
         numbers, lost = look((numbers, none), params)
     else:
-        states = [c.state for c in jax.tree.leaves(numbers, is_leaf=is_carry)]
+        states = [(c.state, c.newest) for c in jax.tree.leaves(numbers, is_leaf=is_carry)]
         suspected |= ~jnp.isfinite(total_square(jax.tree.leaves(states)))
         numbers, lost = seldom(look, suspected, (numbers, none), params)
     return eqx.combine(numbers, rest), lost

@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from rtrl.engine import Past
 from rtrl.learners._guard import GuardState
 
 
@@ -25,12 +26,15 @@ class LearnerState(eqx.Module):
 
     Attributes:
         model: the network as it is now.
-        carry: hidden state and trace of every cell.
+        carry: hidden state and trace of every cell; where chunks overlap those of ``overlap``
+            timesteps ago, and the newest state beside them.
         opt_state: the optimizer's state.
         window: gradients summed since the last update; ``None`` if every chunk updates.
         guard: the scales that the learner's `Guard` keeps; ``None`` without one.
         step: timesteps seen (stays at the largest uint32 if it gets there).
         key: PRNG key of the dropout.
+        past: the inputs of the last ``overlap`` timesteps, since ``carry``; ``None`` where chunks
+            do not overlap.
     """
 
     model: PyTree
@@ -40,6 +44,7 @@ class LearnerState(eqx.Module):
     guard: GuardState | None
     step: Int[Array, ""]
     key: PRNGKeyArray
+    past: Past | None = None
 
 
 class StepOutput(eqx.Module):

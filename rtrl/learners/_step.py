@@ -27,6 +27,7 @@ from rtrl.learners._divergence import watch
 from rtrl.learners._filter import begin, differentiate, filter_update
 from rtrl.learners._guard import bound_data, bound_gradient
 from rtrl.learners._jit import Jitted
+from rtrl.learners._overlap import forgotten, slide
 from rtrl.learners._restart import renew
 from rtrl.learners._state import LearnerState, StepOutput, Window, no_loss
 
@@ -51,8 +52,8 @@ def advance_one(learner, data, chunk, state):
 
 @_Advance
 def advance_many(learner, data, chunk, state):
-    carry = vary(state.carry, axes_of((state, data)))
-    state = eqx.tree_at(lambda s: s.carry, state, carry)
+    carry, past = vary((state.carry, state.past), axes_of((state, data)))
+    state = dataclasses.replace(state, carry=carry, past=past)
     # A scan carries arrays only.
     arrays, static = eqx.partition(state, eqx.is_array)
 
@@ -76,7 +77,7 @@ def _renewed(state: LearnerState, out: StepOutput, data: Chunk) -> tuple[Learner
     axes = axes_of((state, data)) - axes_of(state.model)
     carry, lost = renew(state.model, state.carry, data.weights.ndim == out.loss.ndim + 1)
     restarted = out.restarted.at[-1].add(sum_over(lost.sum().astype(jnp.int32), axes))
-    state = dataclasses.replace(state, carry=carry)
+    state = dataclasses.replace(state, carry=carry, past=forgotten(state.past, lost))
     return state, dataclasses.replace(out, restarted=restarted)
 
 
@@ -125,10 +126,13 @@ def _learn(
             learner, state, state.window, grads, finite, weight
         )
     # An overflowed trace shows in the gradient, unless its error is zero; see `_renewed`.
-    carry, lost = result.carry, jnp.zeros((), bool)
+    carry, past, lost = result.carry, state.past, jnp.zeros((), bool)
+    if past is not None:
+        carry, past = slide(state.model, carry, past, data)
     if renewing:
         suspected = after(~finite, eqx.filter(model, eqx.is_inexact_array))
         carry, lost = renew(state.model, carry, data.weights.ndim == 2, suspected)
+        past = forgotten(past, lost)
 
     # What is reported is the loss as it was, also of samples whose weight is zero.
     counted = present & jnp.isfinite(result.losses)
@@ -159,7 +163,7 @@ def _learn(
     )
     length = np.uint32(data.xs.shape[0])
     step = jnp.minimum(state.step, ~length) + length  # ~length: what is left to the largest
-    return LearnerState(model, carry, opt_state, window, guarding, step, state.key), out
+    return LearnerState(model, carry, opt_state, window, guarding, step, state.key, past), out
 
 
 def _over_samples(losses, counted, axes) -> tuple[Array, Array]:

@@ -5,11 +5,11 @@ from typing import Literal
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
 from rtrl.cells import Cell
 from rtrl.engine import Carry, Rule, recur
+from rtrl.networks._dropout import dropout, split
 from rtrl.networks._readout import GLU, Glu, Readout
 from rtrl.validate import require
 
@@ -101,26 +101,21 @@ class Block(eqx.Module):
             carry: the cell's, from `init_carry` or the last call.
             rule: the learning rule.
             resets, mask: passed to `recur`.
-            key: PRNG key of the dropout; ``None`` for no dropout.
+            key: PRNG key of the dropout, or one for every timestep, ``(time,)``; ``None`` for no
+                dropout.
 
         Returns the features of the next layer, ``(time, [batch,] H)``, and the new carry.
         """
         axes = xs.ndim - 1
-        keys = (None, None) if key is None else jax.random.split(key)
+        keys = split(key, 2)
         z = self._normalise("pre", xs)
         hs, carry = recur(self.cell, z, carry, rule=rule, resets=resets, mask=mask)
         y = each(self.readout, hs, z, axes=axes)
-        g = self._drop(self.activation(y), keys[0])
+        g = dropout(self.activation(y), keys[0], self.dropout)
         y = g if self.mixer is None else each(self.mixer, y, g, axes=axes)
-        return self._normalise("post", xs + self._drop(y, keys[1])), carry
+        return self._normalise("post", xs + dropout(y, keys[1], self.dropout)), carry
 
     def _normalise(self, position: Norm, xs: Array) -> Array:
         if self.norm is None or self.norm_position != position:
             return xs
         return each(self.norm, xs, axes=xs.ndim - 1)
-
-    def _drop(self, y: Array, key: PRNGKeyArray | None) -> Array:
-        if key is None or self.dropout == 0:
-            return y
-        kept = jax.random.bernoulli(key, 1 - self.dropout, y.shape)
-        return jnp.where(kept, y / (1 - self.dropout), 0)

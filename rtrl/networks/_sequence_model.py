@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, PRNGKeyArray
 from rtrl.cells import Cell
 from rtrl.engine import Carry, Rule
 from rtrl.networks._block import Block, Norm, each
+from rtrl.networks._dropout import split
 from rtrl.networks._readout import Glu, dense
 from rtrl.validate import require
 
@@ -118,7 +119,8 @@ class SequenceModel(eqx.Module):
             carry: from `init_carry` or the last call, one per layer.
             rule: the learning rule.
             resets, mask: passed to `recur`.
-            key: PRNG key of the dropout; ``None`` for no dropout.
+            key: PRNG key of the dropout, or one for every timestep, ``(time,)``; ``None`` for no
+                dropout.
 
         Returns the predictions, ``(time, [batch,] out_size)``, and the new carry.
 
@@ -132,7 +134,7 @@ class SequenceModel(eqx.Module):
                 "Convert them, or give an encoder that takes integers (such as eqx.nn.Embedding)."
             )
         axes = xs.ndim - (self.in_size is not None)
-        keys = [None] * len(self.layers) if key is None else jax.random.split(key, len(self.layers))
+        keys = split(key, len(self.layers))
         xs = each(self.encoder, xs, axes=axes)
         after = []
         for layer, layer_carry, layer_key in zip(self.layers, carry, keys, strict=True):

@@ -7,7 +7,16 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rtrl.engine import Gradients, LocalRule, Modules, Partials, Trace, structure, with_trace
+from rtrl.engine import (
+    Gradients,
+    LocalRule,
+    Modules,
+    Partials,
+    Trace,
+    structure,
+    with_trace,
+    with_window,
+)
 from rtrl.validate import require
 
 ErrorPath = Literal["chunk", "timestep"]
@@ -58,6 +67,21 @@ class DiagonalRule(LocalRule):
         self, trace: Trace, partials: Partials, deltas: Array
     ) -> tuple[Gradients, Trace, Array]:
         return self._local(trace, partials, deltas, consume=True)
+
+    def reaches_back(self) -> bool:
+        return self.errors == "chunk"
+
+    def over_window(
+        self,
+        trace: Trace,
+        partials: Partials,
+        deltas: Array,
+        *,
+        advance: int,
+        consume: bool = False,
+    ) -> tuple[Gradients, Trace, Array]:
+        partials = partials._replace(D=self.decay(partials))
+        return with_window(trace, partials, deltas, advance, self.implementation, consume=consume)
 
     def _local(self, trace, partials, deltas, *, consume: bool) -> tuple[Gradients, Trace, Array]:
         # The rules of this family differ in D alone: with another one in its place all else is

@@ -1,5 +1,6 @@
 """Exact real-time recurrent learning of any network, dense and expensive: the oracle."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from rtrl.engine import Carry, Pull, Rule, Run, is_carry
+from rtrl.engine import Pull, Rule, Run, is_carry
 
 
 class ExactRTRL(Rule):
@@ -40,6 +41,12 @@ class ExactRTRL(Rule):
         def split(tree):
             return jax.tree.map(lambda c: c.state, tree, is_leaf=is_carry)
 
+        def join(carry, states, traces):
+            return jax.tree.map(
+                lambda c, h, s: dataclasses.replace(c, state=h, trace=s),
+                carry, states, traces, is_leaf=is_carry,
+            )  # fmt: skip
+
         states = split(carry)
         # A direction is one parameter of the network: flat, they are the rows of an identity.
         flat, unravel = ravel_pytree(params)
@@ -48,21 +55,20 @@ class ExactRTRL(Rule):
             def f(p, states):
                 # The trace is this rule's own; inside the recurrence is ordinary differentiable
                 # code.
-                inner = jax.tree.map(lambda c, h: Carry(h, None), carry, states, is_leaf=is_carry)
+                inner = join(carry, states, jax.tree.map(lambda _: None, carry, is_leaf=is_carry))
                 predictions, after = run(p, inner)
-                return predictions, split(after)
+                return (predictions, split(after)), after
 
             # Both at once: what a parameter does now, and what it has done to the state before.
-            return jax.jvp(f, (params, states), (unravel(direction), sensitivity))
+            return jax.jvp(f, (params, states), (unravel(direction), sensitivity), has_aux=True)
 
         # The parameter axis comes after the batch axis, if any, and before the modules.
         traces = jax.tree.map(lambda c: c.trace, carry, is_leaf=is_carry)
         axes = jax.tree.map(lambda s: s.ndim - 2, traces)
-        (predictions, states), (slopes, traces) = jax.vmap(
-            forward, (0, axes), ((None, None), (0, axes))
+        (predictions, states), (slopes, traces), after = jax.vmap(
+            forward, (0, axes), ((None, None), (0, axes), None)
         )(jnp.eye(flat.size, dtype=flat.dtype), traces)
-
-        carry = jax.tree.map(lambda c, h, s: Carry(h, s), carry, states, traces, is_leaf=is_carry)
+        after = join(after, states, traces)
 
         # Errors come after the predictions, the sensitivities are there by then: all that is left
         # is a product, with no way back through the network.
@@ -71,6 +77,6 @@ class ExactRTRL(Rule):
             parts = jax.tree.map(
                 lambda g, s: jnp.real(jnp.tensordot(s, g, axes=g.ndim)), errors, slopes
             )
-            return unravel(jax.tree.reduce(jnp.add, parts)), carry
+            return unravel(jax.tree.reduce(jnp.add, parts)), after
 
         return predictions, pullback
