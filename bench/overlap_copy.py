@@ -1,12 +1,12 @@
 """Copy task with the paper's network: what an overlap of chunks buys, three seeds.
 
-    python bench/overlap_copy.py            run what is missing (one to four minutes per run)
+    python bench/overlap_copy.py            run what is missing (two to four minutes per run)
     python bench/overlap_copy.py --table    only print and draw the runs that exist
 
 A run is one JSON file in bench/results/overlap/, so an interrupted benchmark goes on where it was.
 The network, the data and the optimizer are those of bench/copying.py: 4 layers of LRUs, N = 64,
-H = 128, batch 50, sequences of 48 timesteps, one update per sequence. ``weight`` is what errors
-that cross the beginning of a window are multiplied by; see bench/overlap_why.py.
+H = 128, batch 50, sequences of 48 timesteps, one update per sequence. The settings without an
+overlap are those that bench/copying.py has run, with the same seeds.
 """
 
 import argparse
@@ -26,23 +26,15 @@ from rtrl.tasks import copying, copying_loss
 
 RESULTS = Path(__file__).parent / "results" / "overlap"
 SEEDS = (0, 1, 2)
-BPTT = "BPTT"
 #: (timesteps per chunk, overlap), by name.
-SETTINGS = {
-    "K=16 overlap 16": (16, 16),
-    BPTT: (48, 0),
-    "K=8 overlap 8": (8, 8),
-    "K=1": (1, 0),
-    "K=16": (16, 0),
-    "K=24": (24, 0),
-}
+SETTINGS = {"K=16 overlap 16": (16, 16), "K=8 overlap 8": (8, 8)}
+BPTT = "BPTT"
+#: What bench/copying.py calls the settings without an overlap.
+PLAIN = {BPTT: "bptt", "K=1": "rtrl", "K=16": "rtrl-chunk16", "K=24": "rtrl-chunk24"}
 
 
 def run(name: str, seed: int) -> dict:
     chunk, overlap = SETTINGS[name]
-    rule = rtrl.BPTT() if name == BPTT else rtrl.RTRL()
-    if name == "K=1":  # the same gradient in one chunk, only sooner
-        rule, chunk = rtrl.RTRL(errors="timestep"), 48
     model = paper_network(jax.random.key(seed))
     optimizer = rtrl.paper_optimizer(
         model, 1e-3, module_factor=0.5, slow_projections=True, decay_steps=1500
@@ -53,8 +45,8 @@ def run(name: str, seed: int) -> dict:
     @jax.jit
     def update(params, state, xs, ys, weights):
         loss, grads = rtrl.sequence_gradient(
-            eqx.combine(params, static), copying_loss, xs, ys, rule=rule, chunk=chunk,
-            overlap=overlap, weights=weights,
+            eqx.combine(params, static), copying_loss, xs, ys, rule=rtrl.RTRL(),
+            chunk=chunk, overlap=overlap, weights=weights,
         )  # fmt: skip
         updates, state = optimizer.update(grads, state, params)
         return optax.apply_updates(params, updates), state, loss
@@ -71,7 +63,7 @@ def run(name: str, seed: int) -> dict:
                   f"{time.perf_counter() - start:.0f} s", flush=True)  # fmt: skip
     return {
         "name": name,
-        "chunk": SETTINGS[name][0],
+        "chunk": chunk,
         "overlap": overlap,
         "seed": seed,
         "loss": [round(loss, 5) for loss in losses],
@@ -83,6 +75,8 @@ def run(name: str, seed: int) -> dict:
 
 
 def file_of(name: str, seed: int) -> Path:
+    if name in PLAIN:
+        return RESULTS.parent / "copying" / f"{PLAIN[name]}-{seed}.json"
     return RESULTS / f"copy-{name.lower().replace('=', '').replace(' ', '-')}-{seed}.json"
 
 
@@ -102,7 +96,7 @@ def table() -> str:
     def finals(name):
         return np.array([np.nan if r is None else r["last_100"] for r in results(name)])
 
-    for name in SETTINGS:
+    for name in (*PLAIN, *SETTINGS):
         losses = finals(name)
         cells = [f"{x:.4f}" for x in (*losses, np.mean(losses))]
         lines.append(f"| {name} | {' | '.join(cells)} | {np.max(losses / finals(BPTT)):.2f} x |")
@@ -117,7 +111,7 @@ def draw(path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    for color, name in zip(plt.get_cmap("tab10").colors, SETTINGS, strict=False):  # type: ignore
+    for color, name in zip(plt.get_cmap("tab10").colors, (*PLAIN, *SETTINGS), strict=False):  # type: ignore
         for i, result in enumerate(filter(None, results(name))):
             smooth = np.convolve(result["loss"], np.ones(25) / 25, "valid")
             label = name if i == 0 else None

@@ -119,8 +119,8 @@ def _overlapping(model, loss, carry, data, key, rule, chunk, overlap):
     # and a mask that says so would take time.
     length = len(data.xs)
     masked = min(-(-overlap // chunk) * chunk, length) if data.resets is None else length
-    first, rest = (jax.tree.map(lambda a: a[part], data)
-                   for part in (slice(masked), slice(masked, None)))  # fmt: skip
+    first = jax.tree.map(lambda a: a[:masked], data)
+    rest = jax.tree.map(lambda a: a[masked:], data)
     carry, past = vary((kept_behind(carry), past), axes_of((model, data, key)))
     state = (carry, past, zeros, jnp.zeros((), data.weights.dtype), jnp.uint32(0))
     state, _ = over_chunks(body, state, first, masked, chunk)
