@@ -104,7 +104,12 @@ def slide(model: PyTree, carry: PyTree, past: Past, data: Chunk) -> tuple[PyTree
             lambda c, was: dataclasses.replace(c, newest=was.newest), anew, carry, is_leaf=is_carry
         )
 
-    return seldom(begin, begins.any(), carry, params, begins), Past(xs, mask)
+    return seldom(begin, begins.any(), carry, params, begins), _happened(xs, mask)
+
+
+def _happened(xs: Array, mask: Array) -> Past:
+    """Zeros for what has not: it is run, and may have been what made the memory overflow."""
+    return Past(jnp.where(jnp.expand_dims(mask, range(mask.ndim, xs.ndim)), xs, 0), mask)
 
 
 def forgotten(past: Past | None, samples: Bool[Array, "*batch"] | None) -> Past | None:
@@ -112,4 +117,4 @@ def forgotten(past: Past | None, samples: Bool[Array, "*batch"] | None) -> Past 
     if past is None or past.mask is None:
         return past
     mask = jnp.zeros_like(past.mask) if samples is None else past.mask & ~samples
-    return Past(past.xs, mask)
+    return _happened(past.xs, mask)

@@ -17,6 +17,8 @@ from rtrl.learners._overlap import nothing_past, window_keys
 # Sums over tens of timesteps in float64, taken in another order.
 EXACT = 1e-10
 RATE = 0.01
+# One of each: a program is compiled anew for every other function that an optimizer is made of.
+SGD, STILL = optax.sgd(RATE), optax.sgd(0.0)
 
 T = 14
 CREDIT = {"own": rtrl.RTRL(), "none": rtrl.BPTT(), "all": rtrl.ExactRTRL()}
@@ -34,8 +36,8 @@ def worst(a, b):
     return max(relative_errors(*(eqx.filter(t, eqx.is_inexact_array) for t in (a, b))).values())
 
 
-def learner(overlap, rate=RATE, **options):
-    options = {"optimizer": optax.sgd(rate), "donate": False, **options}
+def learner(overlap, **options):
+    options = {"optimizer": SGD, "donate": False, **options}
     return rtrl.OnlineLearner(squared_error, overlap=overlap, **options)
 
 
@@ -166,7 +168,7 @@ def test_calls_may_be_cut_anywhere_and_a_saved_state_goes_on_to_the_bit(overlap,
 def test_a_timestep_has_the_same_dropout_in_every_window(float64):
     model = network("LRU", dropout=0.5)
     xs, ys, _, _ = data(9, 2, 6)
-    one = learner(9, rate=0.0)
+    one = learner(9, optimizer=STILL)
     key = jax.random.key(7)
     state, out = one.scan(one.init(model, 2, key=key), xs, ys, chunk=2)
     keys = window_keys(key, jnp.uint32(0), 0, 9)
@@ -190,7 +192,7 @@ def test_a_timestep_has_the_same_dropout_in_every_window(float64):
 def test_nothing_passes_a_reset(how):
     """After it a learner whose parameters stay is one that has never seen anything."""
     xs, ys, _, _ = data(12, 2, 8)
-    one = learner(4, rate=0.0)
+    one = learner(4, optimizer=STILL)
     fresh, _ = one.scan(one.init(network("LRU"), 2), xs[6:], ys[6:], chunk=3)
     state, _ = one.scan(one.init(network("LRU"), 2), jnp.full_like(xs[:5], 1e3), ys[:5], chunk=1)
     resets = jnp.arange(12)[:, None] == jnp.array([6, 6])
@@ -215,7 +217,7 @@ def test_nothing_passes_a_reset(how):
 def test_what_overflows_begins_anew_at_once():
     """One timestep is lost, not as many as the overlap has."""
     xs, ys, _, _ = data(12, 2, 9)
-    one = learner(4, rate=0.0)
+    one = learner(4, optimizer=STILL)
     state = one.init(network("LRU"), 2)
     state, out = one.scan(state, xs[:6].at[5, 1].set(3e38), ys[:6], chunk=1)
     assert out.restarted.tolist() == [0, 0, 0, 0, 0, 1]
@@ -230,8 +232,8 @@ def test_what_overflows_begins_anew_at_once():
 
 def test_predictions_ahead_go_on_from_the_newest_timestep(float64):
     xs, ys, _, _ = data(10, None, 10)
-    model, one = network("LRU"), learner(4, rate=0.0)
-    plain = learner(0, rate=0.0)
+    model, one = network("LRU"), learner(4, optimizer=STILL)
+    plain = learner(0, optimizer=STILL)
     state, _ = one.scan(one.init(model), xs[:7], ys[:7], chunk=3)
     other, _ = plain.scan(plain.init(model), xs[:7], ys[:7], chunk=3)
     got, carry = one.predict(state, xs[7])
