@@ -33,7 +33,10 @@ def variants(setup: Setup, data: Data, rules: str | None, chunks: str | None) ->
     for name in names:
         whole = find_rule(name).whole_sequence and data.kind != "stream"
         for chunk in [None] if whole or not sizes else sizes:
-            one = complete(replace(setup, rule=name, chunk=chunk), data)
+            one = replace(setup, rule=name, chunk=chunk)
+            if whole or not find_rule(name).reaches_back():  # there is nothing to overlap
+                one = replace(one, overlap=None)
+            one = complete(one, data)
             found.setdefault(label(one), one)
     return list(found.values())
 

@@ -24,6 +24,14 @@ Chunk = Annotated[
         "else 16; BPTT: the whole sequence].",
     ),
 ]
+Overlap = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Timesteps before every chunk that are run again with it, so that errors reach back "
+        "over at least as many [default: 0].",
+    ),
+]
 Depth = Annotated[
     int | None, typer.Option(min=1, help="Recurrent layers [default: 1 with kalman, else 2].")
 ]

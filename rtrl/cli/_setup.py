@@ -39,12 +39,15 @@ class Setup:
     target: list[str] | None = None
     settings: dict[str, Any] | None = None
     learner: str | None = None
+    overlap: int | None = None
 
 
 FORECASTER, NETWORK = "forecaster", "network"
 
 #: Options that say how the network is and learns: with any of them it is alone.
-OF_NETWORK = ("cell", "rule", "chunk", "depth", "hidden", "width", "optimizer", "lr", "warmup")
+OF_NETWORK = (
+    "cell", "rule", "chunk", "overlap", "depth", "hidden", "width", "optimizer", "lr", "warmup",
+)  # fmt: skip
 
 #: The option of the command line that sets a field, where it is not the field's own name.
 OPTIONS = {"settings": "--set", "task": "TASK"}
@@ -89,6 +92,7 @@ def complete(setup: Setup, data: Data) -> Setup:
         cell=names.get(cell.lower(), cell),
         rule=rule,
         chunk=chunk,
+        overlap=_or(setup.overlap, 0),
         depth=_or(setup.depth, 1 if small else 2),
         hidden=_or(setup.hidden, 64),
         width=_or(setup.width, 64),
@@ -151,7 +155,9 @@ def build_learner(
     else:
         optimizer = rtrl.paper_optimizer(model, setup.lr or 3e-3)
     guard = rtrl.Guard(divergence=100.0) if data_kind == "stream" else rtrl.Guard()
-    learner = rtrl.OnlineLearner(loss, optimizer, rule=rule, guard=guard)
+    learner = rtrl.OnlineLearner(
+        loss, optimizer, rule=rule, overlap=setup.overlap or 0, guard=guard
+    )
     if data_kind != "stream":
         return learner
     inputs = [not s for s in scaled] if any(scaled) else True
@@ -173,7 +179,8 @@ def label(setup: Setup) -> str:
         return FORECASTER
     name = find_rule(setup.rule or "RTRL").label(setup.chunk)
     has_chunk = setup.chunk is None or f"({setup.chunk})" in name
-    return name if has_chunk else f"{name}, K={setup.chunk}"
+    name = name if has_chunk else f"{name}, K={setup.chunk}"
+    return f"{name}, overlap {setup.overlap}" if setup.overlap else name
 
 
 def as_dict(setup: Setup) -> dict[str, Any]:
@@ -190,7 +197,7 @@ def same_run(saved: dict[str, Any], given: Setup) -> Setup:
         if value is not None and value != was:
             option = OPTIONS.get(field, "--" + field)
             raise UsageError(
-                f"{option}: the run to resume has {saved[field]!r}, got {value!r}; leave it out, "
+                f"{option}: the run to resume has {was!r}, got {value!r}; leave it out, "
                 "or start a new run with another --out."
             )
     return known

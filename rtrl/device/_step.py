@@ -96,6 +96,7 @@ def _innermost(learner: Any, state: Any) -> tuple[OnlineLearner, LearnerState]:
             "stream)", f"a batch of {batch_size_of(core)}")  # fmt: skip
     require(not inner.rule.whole_sequence, "learner", "a rule that learns from single timesteps",
             inner.rule)  # fmt: skip
+    require(inner.overlap == 0, "learner", "one whose chunks do not overlap", inner.overlap)
     stream = stream_of(state)
     require(stream is None or stream.chunk == 1, "state", "a stream in chunks of 1 timestep",
             f"chunks of {stream.chunk if stream else 1}")  # fmt: skip

@@ -188,30 +188,28 @@ def test_a_timestep_has_the_same_dropout_in_every_window(float64):
     assert jnp.abs(other - once).max() > 0.1
 
 
-@pytest.mark.parametrize("how", ["reset", "flag", "flag inside a chunk"])
-def test_nothing_passes_a_reset(how):
+def test_nothing_passes_a_reset():
     """After it a learner whose parameters stay is one that has never seen anything."""
     xs, ys, _, _ = data(12, 2, 8)
+    xs = xs.at[:5].set(1e3)
+    resets = jnp.broadcast_to(jnp.arange(12)[:, None] == 6, (12, 2))
     one = learner(4, optimizer=STILL)
-    fresh, _ = one.scan(one.init(network("LRU"), 2), xs[6:], ys[6:], chunk=3)
-    state, _ = one.scan(one.init(network("LRU"), 2), jnp.full_like(xs[:5], 1e3), ys[:5], chunk=1)
-    resets = jnp.arange(12)[:, None] == jnp.array([6, 6])
-    if how == "reset":
-        state = one.reset(state)
-        state, out = one.scan(state, xs[6:], ys[6:], chunk=3)
-    elif how == "flag":
-        state, out = one.scan(state, xs[6:], ys[6:], chunk=3, resets=resets[6:])
-    else:
-        state, _ = one.scan(state, xs[4:7], ys[4:7], chunk=3, resets=resets[4:7])
-        state, out = one.scan(state, xs[7:9], ys[7:9], chunk=2)
-        state, out = one.scan(state, xs[9:], ys[9:], chunk=3)
-    assert identical(state.past.xs, fresh.past.xs)
-    for got, want in zip(arrays(state.carry), arrays(fresh.carry), strict=True):
-        np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
-    if how == "reset":  # of one sample: the other goes on
-        half = one.reset(state, jnp.array([True, False]))
-        assert half.past.mask.tolist() == [[False, True]] * 4
-        assert all(not a[0].any() and a[1].any() for a in arrays(half.carry[0].trace))
+    begin = one.init(network("LRU"), 2)
+    fresh, _ = one.scan(begin, xs[6:], ys[6:], chunk=3)
+    before, _ = one.scan(begin, xs[:6], ys[:6], chunk=3)
+    by_call, _ = one.scan(one.reset(before), xs[6:], ys[6:], chunk=3)
+    by_flag, _ = one.scan(before, xs[6:], ys[6:], chunk=3, resets=resets[6:])
+    inside, _ = one.scan(begin, xs[4:10], ys[4:10], chunk=3, resets=resets[4:10])
+    inside, _ = one.scan(inside, xs[10:], ys[10:], chunk=2)
+    passed, _ = one.scan(before, xs[6:], ys[6:], chunk=3)
+    for state, alike in ((by_call, True), (by_flag, True), (inside, True), (passed, False)):
+        assert identical(state.past.xs, fresh.past.xs)
+        pairs = zip(arrays(state.carry), arrays(fresh.carry), strict=True)
+        assert all(np.allclose(a, b, rtol=0, atol=1e-6) for a, b in pairs) == alike
+    half = one.reset(passed, jnp.array([True, False]))
+    assert half.past.mask.tolist() == [[False, True]] * 4
+    assert not half.past.xs[:, 0].any() and half.past.xs[:, 1].all()
+    assert all(not a[0].any() and a[1].any() for a in arrays(half.carry[0].trace))
 
 
 def test_what_overflows_begins_anew_at_once():
@@ -219,12 +217,12 @@ def test_what_overflows_begins_anew_at_once():
     xs, ys, _, _ = data(12, 2, 9)
     one = learner(4, optimizer=STILL)
     state = one.init(network("LRU"), 2)
-    state, out = one.scan(state, xs[:6].at[5, 1].set(3e38), ys[:6], chunk=1)
+    state, out = one.scan(state, xs[:6].at[5, 1].set(3e38), ys[:6], chunk=3)
     assert out.restarted.tolist() == [0, 0, 0, 0, 0, 1]
     assert state.past.mask.tolist() == [[True, False]] * 4
     assert all(np.isfinite(a).all() for a in arrays(state.carry))
-    state, out = one.scan(state, xs[6:], ys[6:], chunk=1)
-    fresh, again = one.scan(one.init(network("LRU"), 2), xs[6:], ys[6:], chunk=1)
+    state, out = one.scan(state, xs[6:], ys[6:], chunk=3)
+    fresh, again = one.scan(one.init(network("LRU"), 2), xs[6:], ys[6:], chunk=3)
     assert not out.restarted.any() and not out.skipped.any()
     np.testing.assert_allclose(out.prediction[:, 1], again.prediction[:, 1], rtol=0, atol=1e-5)
     assert jnp.abs(out.prediction[:, 0] - again.prediction[:, 0]).max() > 1e-3
