@@ -12,6 +12,7 @@ overlap are those that bench/copying.py has run, with the same seeds.
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import equinox as eqx
@@ -33,7 +34,8 @@ BPTT = "BPTT"
 PLAIN = {BPTT: "bptt", "K=1": "rtrl", "K=16": "rtrl-chunk16", "K=24": "rtrl-chunk24"}
 
 
-def run(name: str, seed: int) -> dict:
+def run(name: str, seed: int, see: Callable = lambda updates, model: None) -> dict:
+    """Train; every 100 updates ``see`` gets the network."""
     chunk, overlap = SETTINGS[name]
     model = paper_network(jax.random.key(seed))
     optimizer = rtrl.paper_optimizer(
@@ -59,6 +61,7 @@ def run(name: str, seed: int) -> dict:
         params, state, loss = update(params, state, xs, ys, weights)
         losses.append(float(loss))
         if count % 100 == 99:
+            see(count + 1, eqx.combine(params, static))
             print(f"{name} seed {seed}: update {count + 1}, loss {np.mean(losses[-100:]):.4f}, "
                   f"{time.perf_counter() - start:.0f} s", flush=True)  # fmt: skip
     return {
