@@ -57,8 +57,8 @@ def differentiate(
         )
         return result, {"observations": seen, "time": state.step}
     result = chunk_gradient(
-        state.model, learner.loss, state.carry, data, rule=learner.rule, key=key, forgive=True,
-        past=past,
+        state.model, learner.loss, state.carry, data, rule=learner.rule, key=key,
+        forgive=learner.on_nonfinite != "ignore", past=past,
     )  # fmt: skip
     return result, None
 

@@ -13,7 +13,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
+from jax.core import Tracer
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from rtrl.engine import Chunk, Past, Rule, is_carry, seldom
 from rtrl.learners import _inputs
@@ -60,7 +61,7 @@ def fitted(overlap: int, past: Past | None, xs: Any, *, time: bool) -> Past | No
     alike = np.dtype(dtype).kind == past.xs.dtype.kind and np.can_cast(dtype, past.xs.dtype)
     if past.xs.shape[1:] == shape and alike:
         return past
-    traced = isinstance(past.mask, jax.core.Tracer)
+    traced = isinstance(past.mask, Tracer)
     require(
         not traced and past.mask is not None and not np.asarray(past.mask).any(),
         "xs",
@@ -91,7 +92,7 @@ def slide(model: PyTree, carry: PyTree, past: Past, data: Chunk) -> tuple[PyTree
     if data.resets is None:
         return carry, Past(xs, mask)
     assert mask is not None
-    resets = jnp.concatenate([jnp.zeros(past.mask.shape, bool), data.resets])[-overlap:]
+    resets = jnp.concatenate([jnp.zeros(past.xs.shape[: mask.ndim], bool), data.resets])[-overlap:]
     counts = resets.astype(jnp.int32)
     mask &= jax.lax.cumsum(counts, reverse=True) == counts  # no reset later
     begins = resets.any(0)
@@ -112,8 +113,8 @@ def _happened(xs: Array, mask: Array) -> Past:
     return Past(jnp.where(jnp.expand_dims(mask, range(mask.ndim, xs.ndim)), xs, 0), mask)
 
 
-def forgotten(past: Past | None, samples: Bool[Array, "*batch"] | None) -> Past | None:
-    """The overlap, nothing of which has happened for some samples (``None``: for all)."""
+def forgotten(past: Past | None, samples: Any) -> Past | None:
+    """The overlap, nothing of which has happened for a mask of samples (``None``: for all)."""
     if past is None or past.mask is None:
         return past
     mask = jnp.zeros_like(past.mask) if samples is None else past.mask & ~samples
