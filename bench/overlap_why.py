@@ -1,6 +1,6 @@
 """Why chunks of 8 with an overlap of 8 learn the copy task more slowly than single timesteps.
 
-    python bench/overlap_why.py FILE UPDATES      a network saved by rtrl.save, and when it was
+    python bench/overlap_why.py FILE UPDATES ...   networks saved by rtrl.save, and when that was
 
 The gradient of a rule against that of BPTT over the same six batches, spliced two ways:
 
@@ -17,7 +17,6 @@ import json
 import sys
 from pathlib import Path
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,15 +45,12 @@ KINDS = {
 
 
 def mean_gradient(model, rule, chunk, overlap):
-    @eqx.filter_jit
-    def gradient(model, xs, ys, weights):
-        return rtrl.sequence_gradient(
-            model, copying_loss, xs, ys, rule=rule, chunk=chunk, overlap=overlap, weights=weights
-        )[1]
-
     rng, total = np.random.default_rng(9), None
     for _ in range(BATCHES):
-        grads = gradient(model, *map(jnp.asarray, copying(50, rng=rng)))
+        xs, ys, weights = map(jnp.asarray, copying(50, rng=rng))
+        _, grads = rtrl.sequence_gradient(
+            model, copying_loss, xs, ys, rule=rule, chunk=chunk, overlap=overlap, weights=weights
+        )
         total = grads if total is None else jax.tree.map(jnp.add, total, grads)
     return total
 
@@ -121,8 +117,8 @@ def table(results: dict) -> str:
 def main() -> None:
     path = RESULTS / "overlap" / "why.json"
     results = json.loads(path.read_text()) if path.exists() else {}
-    if len(sys.argv) == 3:
-        results[f"after {sys.argv[2]} updates of K=8 overlap 8"] = measure(sys.argv[1])
+    for file, updates in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+        results[f"after {updates} updates of K=8 overlap 8"] = measure(file)
         path.write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / "overlap_why.md").write_text(table(results))
     print(table(results))

@@ -64,6 +64,7 @@ def diagnose(
         "learner", "an OnlineLearner, or a Standardized one", type(learner).__name__,
     )  # fmt: skip
     plain, now, xs, ys, held = _innermost(learner, state, xs, ys)
+    require(plain.overlap == 0, "learner", "one whose chunks do not overlap", plain.overlap)
     data = prepare(now.model, xs, ys, weights, resets, batch_size_of(now))
     length = len(data.xs) - held
     require(

@@ -236,7 +236,18 @@ def test_floors_of_the_laser_are_those_of_its_docstring():
 
 RUNS = {
     "stream": ["henon", "--set", "length=120", "--warmup", "20", *TINY],
-    "stream in chunks": ["henon", "--set", "length=120", "--warmup", "20", "--chunk", "7", *TINY],
+    "stream in chunks": [
+        "henon",
+        "--set",
+        "length=120",
+        "--warmup",
+        "20",
+        "--chunk",
+        "7",
+        "--overlap",
+        "3",
+        *TINY,
+    ],
     "sequences": ["copying", "--set", "pattern=2", "--set", "padding=1", "--batch", "3", *TINY],
     "labelled": ["digits", "--set", "by=rows", "--set", "held_out=0.9", "--batch", "50", *TINY],
 }
@@ -330,6 +341,11 @@ def test_the_whole_sequence_rule_comes_once(tmp_path):
     setups = _compare.variants(_setup.Setup("parity"), data, "RTRL,BPTT", "1,16")
     labels = [(_setup.label(s), s.chunk) for s in setups]
     assert labels == [("RTRL, K=1", 1), ("RTRL, chunk errors, K=16", 16), ("BPTT", None)]
+    setups = _compare.variants(_setup.Setup("parity", overlap=4), data, "RTRL,Truncated,BPTT", "8")
+    labels = [(_setup.label(s), s.overlap) for s in setups]
+    assert labels == [
+        ("RTRL, chunk errors, K=8, overlap 4", 4), ("Truncated, K=8", 0), ("BPTT", 0),
+    ]  # fmt: skip
     kalman = _compare.variants(_setup.Setup("laser"), _data.load("laser"), None, None)
     assert [(s.rule, s.optimizer) for s in kalman] == [
         ("RTRL", "kalman"), ("Truncated", "kalman"), ("Spatial", "kalman"),
@@ -846,6 +862,7 @@ def test_a_cell_and_a_rule_that_do_not_go_together_are_named(tmp_path, monkeypat
         (["train", "log.csv"], "--target"),
         (["train", "log.csv", "--target", "sped"], "--target"),
         (["train", "laser", "--chunk", "0"], "--chunk"),
+        (["train", "laser", "--overlap", "4", "--rule", "Truncated"], "overlap: expected 0"),
         (["train", "laser", "--out", "log.csv"], "--out"),
         (["compare", "parity", "--rules", "Foo"], "--rules"),
         (["compare", "parity", "--rules", ","], "--rules"),

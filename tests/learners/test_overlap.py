@@ -11,7 +11,7 @@ from cases import IN, OUT, data, network, squared_error
 from oracles import relative_errors
 
 import rtrl
-from rtrl.engine import Chunk, chunk_gradient, init_carry, kept_behind, observe
+from rtrl.engine import Chunk, Past, chunk_gradient, init_carry, kept_behind, observe
 from rtrl.learners._overlap import nothing_past, window_keys
 
 # Sums over tens of timesteps in float64, taken in another order.
@@ -34,6 +34,12 @@ def identical(a, b):
 
 def worst(a, b):
     return max(relative_errors(*(eqx.filter(t, eqx.is_inexact_array) for t in (a, b))).values())
+
+
+def held(state) -> Past:
+    """The overlap that a state holds."""
+    assert state.past is not None
+    return state.past
 
 
 def learner(overlap, **options):
@@ -203,12 +209,12 @@ def test_nothing_passes_a_reset():
     inside, _ = one.scan(inside, xs[10:], ys[10:], chunk=2)
     passed, _ = one.scan(before, xs[6:], ys[6:], chunk=3)
     for state, alike in ((by_call, True), (by_flag, True), (inside, True), (passed, False)):
-        assert identical(state.past.xs, fresh.past.xs)
+        assert identical(held(state).xs, held(fresh).xs)
         pairs = zip(arrays(state.carry), arrays(fresh.carry), strict=True)
         assert all(np.allclose(a, b, rtol=0, atol=1e-6) for a, b in pairs) == alike
     half = one.reset(passed, jnp.array([True, False]))
-    assert half.past.mask.tolist() == [[False, True]] * 4
-    assert not half.past.xs[:, 0].any() and half.past.xs[:, 1].all()
+    assert held(half).mask.tolist() == [[False, True]] * 4
+    assert not held(half).xs[:, 0].any() and held(half).xs[:, 1].all()
     assert all(not a[0].any() and a[1].any() for a in arrays(half.carry[0].trace))
 
 
@@ -219,7 +225,7 @@ def test_what_overflows_begins_anew_at_once():
     state = one.init(network("LRU"), 2)
     state, out = one.scan(state, xs[:6].at[5, 1].set(3e38), ys[:6], chunk=3)
     assert out.restarted.tolist() == [0, 0, 0, 0, 0, 1]
-    assert state.past.mask.tolist() == [[True, False]] * 4
+    assert held(state).mask.tolist() == [[True, False]] * 4
     assert all(np.isfinite(a).all() for a in arrays(state.carry))
     state, out = one.scan(state, xs[6:], ys[6:], chunk=3)
     fresh, again = one.scan(one.init(network("LRU"), 2), xs[6:], ys[6:], chunk=3)
@@ -280,7 +286,7 @@ def test_a_filter_sees_the_derivatives_of_the_window(float64):
     assert worst(got.carry, want.carry) < EXACT and seen.errors.shape == (2, 1, OUT)
     one = rtrl.OnlineLearner(half, rtrl.kalman(), overlap=3)
     state, out = one.scan(one.init(model), xs, ys, chunk=1)
-    assert jnp.isfinite(out.loss).all() and len(state.past.xs) == 3
+    assert jnp.isfinite(out.loss).all() and len(held(state).xs) == 3
 
 
 def test_tokens_are_held_as_they_come():
@@ -292,7 +298,7 @@ def test_tokens_are_held_as_they_come():
     tokens = np.arange(9, dtype=np.uint8) % 7
     one = learner(3)
     state, _ = one.scan(one.init(model), tokens, np.zeros((9, OUT), np.float32), chunk=2)
-    assert state.past.xs.tolist() == [6, 0, 1] and state.past.xs.dtype == np.uint8
+    assert held(state).xs.tolist() == [6, 0, 1] and held(state).xs.dtype == np.uint8
     with pytest.raises(ValueError, match="xs: expected uint8 .* got float32"):
         one.scan(state, np.zeros(4, np.float32))
 
@@ -303,9 +309,9 @@ def test_memory_is_that_of_the_overlap_and_its_window():
         (o, k): rtrl.memory_report(model, rtrl.RTRL(), 2, k, overlap=o)
         for o, k in ((0, 4), (4, 4), (16, 4))
     }
-    held = {o: report.data for (o, _), report in reports.items()}
+    data_of = {o: report.data for (o, _), report in reports.items()}
     # An input and whether it happened, for two samples: bytes of one timestep of the overlap.
-    assert held[16] - held[4] == 12 * 2 * (4 * IN + 1)
+    assert data_of[16] - data_of[4] == 12 * 2 * (4 * IN + 1)
     assert len({report.traces for report in reports.values()}) == 1
     assert reports[4, 4].states == 2 * reports[0, 4].states == reports[16, 4].states
 
@@ -332,5 +338,9 @@ def test_mistakes_are_named():
     for other in (learner(0), learner(2)):
         with pytest.raises(ValueError, match="overlap: expected the 3 timesteps that the state"):
             other.scan(state, xs, ys)
+    with pytest.raises(ValueError, match="learner: expected one whose chunks do not overlap"):
+        rtrl.device.export(learner(3), state, "nowhere")
+    with pytest.raises(ValueError, match="learner: expected one whose chunks do not overlap"):
+        rtrl.analysis.diagnose(learner(3), state, *data(40, None, 0)[:2])
     with pytest.raises(ValueError, match="overlap: expected the 0 timesteps"):
         learner(3).step(learner(0).init(network("LRU")), xs[0])
