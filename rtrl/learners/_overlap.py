@@ -28,9 +28,9 @@ def check_overlap(overlap: int, rule: Rule) -> None:
     require(
         overlap == 0 or rule.reaches_back(),
         "overlap",
-        "0 for a rule that sends errors through the same timestep only (an overlap is for errors "
-        "that travel back in time, as those of RTRL(errors='chunk') and BPTT)",
-        f"{overlap} with {rule}",
+        f"0 with {rule}, which sends errors through the same timestep only (an overlap is for those "
+        "that travel back in time, as of RTRL(errors='chunk') and BPTT)",
+        overlap,
     )
 
 

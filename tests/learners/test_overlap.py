@@ -62,7 +62,7 @@ def spoiled(seed=3):
 @pytest.mark.parametrize(
     ("cell", "credit", "chunk", "overlap"),
     [("LRU", "own", 1, 2), ("LRU", "own", 3, 5), ("LRU", "none", 4, 1),
-     ("LeakyIntegrator", "all", 3, 2)],
+     pytest.param("LeakyIntegrator", "all", 3, 2, marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_a_learner_does_what_a_loop_over_windows_does(cell, credit, chunk, overlap, float64):
     model, stream = network(cell), spoiled()
@@ -123,6 +123,7 @@ def test_a_window_of_everything_is_a_chunk_of_everything(cell, rule, float64):
     assert worst(gradient(chunk=2, overlap=6), gradient(chunk=8)) < EXACT
 
 
+@pytest.mark.slow
 def test_a_batch_is_the_mean_of_its_samples(float64):
     model = network("LRU")
     xs, ys, weights, resets = data(T, 3, 2)
@@ -142,7 +143,9 @@ def test_a_batch_is_the_mean_of_its_samples(float64):
 # What a learner keeps ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("overlap", "batch"), [(1, None), (5, 2)])
+@pytest.mark.parametrize(
+    ("overlap", "batch"), [pytest.param(1, None, marks=pytest.mark.slow), (5, 2)]
+)
 def test_calls_may_be_cut_anywhere_and_a_saved_state_goes_on_to_the_bit(overlap, batch, tmp_path):
     xs, ys, weights, resets = data(12, batch, 4)
     xs = xs.at[3].set(jnp.nan)
@@ -179,7 +182,8 @@ def test_a_timestep_has_the_same_dropout_in_every_window(float64):
     state, out = one.scan(one.init(model, 2, key=key), xs, ys, chunk=2)
     keys = window_keys(key, jnp.uint32(0), 0, 9)
     carry = rtrl.init_carry(model, rtrl.BPTT(), 2)
-    once, _ = model(xs, carry, rule=rtrl.BPTT(), key=keys)
+    run = eqx.filter_jit(lambda keys: model(xs, carry, rule=rtrl.BPTT(), key=keys)[0])
+    once = run(keys)
     np.testing.assert_allclose(out.prediction, once, rtol=0, atol=1e-12)
     _, gradient = rtrl.sequence_gradient(
         model, squared_error, xs, ys, rule=rtrl.RTRL(), chunk=3, overlap=6, key=key
@@ -189,8 +193,8 @@ def test_a_timestep_has_the_same_dropout_in_every_window(float64):
         predictions, _ = model(xs, carry, rule=rtrl.BPTT(), key=keys)
         return ((predictions - ys) ** 2).sum() / 2
 
-    assert worst(gradient, eqx.filter_grad(objective)(model)) < EXACT
-    other, _ = model(xs, carry, rule=rtrl.BPTT(), key=window_keys(key, jnp.uint32(1), 0, 9))
+    assert worst(gradient, eqx.filter_jit(eqx.filter_grad(objective))(model)) < EXACT
+    other = run(window_keys(key, jnp.uint32(1), 0, 9))
     assert jnp.abs(other - once).max() > 0.1
 
 
@@ -244,11 +248,6 @@ def test_predictions_ahead_go_on_from_the_newest_timestep(float64):
     want, _ = plain.predict(other, xs[7])
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
     assert carry[0].trace is None and carry[0].newest is None
-    streamed = []
-    for start, who in ((state, one), (other, plain)):
-        source = ((x, None if t < 2 else ys[5 + t]) for t, x in enumerate(xs[7:]))
-        streamed.append([o.prediction for _, o in who.stream(start, source, chunk=1, delay=2)])
-    np.testing.assert_allclose(*streamed, rtol=0, atol=1e-12)
 
 
 def test_a_stream_learns_as_a_scan_does():
@@ -280,8 +279,8 @@ def test_a_filter_sees_the_derivatives_of_the_window(float64):
     carry, past = kept_behind(init_carry(model, rule)), nothing_past(model, 3, None)
     chunk = Chunk(xs[:2], ys[:2], jnp.ones(2))
     options = {"rule": rule, "key": None, "past": past}
-    want = chunk_gradient(model, half, carry, chunk, **options)
-    got, seen = observe(model, carry, chunk, **options)
+    want = eqx.filter_jit(lambda m: chunk_gradient(m, half, carry, chunk, **options))(model)
+    got, seen = eqx.filter_jit(lambda m: observe(m, carry, chunk, **options))(model)
     assert worst(got.grads, want.grads) < EXACT
     assert worst(got.carry, want.carry) < EXACT and seen.errors.shape == (2, 1, OUT)
     one = rtrl.OnlineLearner(half, rtrl.kalman(), overlap=3)
@@ -299,7 +298,7 @@ def test_tokens_are_held_as_they_come():
     one = learner(3)
     state, _ = one.scan(one.init(model), tokens, np.zeros((9, OUT), np.float32), chunk=2)
     assert held(state).xs.tolist() == [6, 0, 1] and held(state).xs.dtype == np.uint8
-    with pytest.raises(ValueError, match="xs: expected uint8 .* got float32"):
+    with pytest.raises(ValueError, match="xs: expected uint8 .* got .float32"):
         one.scan(state, np.zeros(4, np.float32))
 
 
@@ -322,7 +321,7 @@ def test_memory_is_that_of_the_overlap_and_its_window():
      (rtrl.Spatial(), "Spatial"), (rtrl.SnApN(2), "SnApN"), (rtrl.TBPTT(3), "TBPTT")],
 )  # fmt: skip
 def test_rules_without_errors_back_in_time_are_refused(rule, name):
-    with pytest.raises(ValueError, match=f"overlap: expected 0 .* got 2 with {name}"):
+    with pytest.raises(ValueError, match=f"overlap: expected 0 with {name}.* got 2"):
         learner(2, rule=rule)
     xs, ys, _, _ = data(4, None, 0)
     with pytest.raises(ValueError, match=f"overlap: .*{name}"):
