@@ -61,7 +61,8 @@ def groups(grads) -> dict[str, np.ndarray]:
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
         name = jax.tree_util.keystr(path)
         layer = name.split("layers[")[1][0] if "layers[" in name else None
-        keys = ["everything"] if layer is None else ["everything", f"layer {int(layer) + 1}"]
+        around = next(n for n in ("encoder", "decoder", "") if n in name)
+        keys = ["everything", around if layer is None else f"layer {int(layer) + 1}"]
         kind = next((k for k, parts in KINDS.items() if any(p in name for p in parts)), None)
         if layer is not None and kind is not None:
             keys.append(f"layer {int(layer) + 1}, {kind}")

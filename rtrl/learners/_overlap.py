@@ -28,8 +28,8 @@ def check_overlap(overlap: int, rule: Rule) -> None:
     require(
         overlap == 0 or rule.reaches_back(),
         "overlap",
-        f"0 with {rule}, which sends errors through the same timestep only (an overlap is for those "
-        "that travel back in time, as of RTRL(errors='chunk') and BPTT)",
+        f"0 with {rule}, which sends errors through the same timestep only (an overlap is for "
+        "those that travel back in time, as of RTRL(errors='chunk') and BPTT)",
         overlap,
     )
 
