@@ -162,7 +162,7 @@ def rows() -> list[dict]:
 
 def table() -> str:
     lines = [
-        f"Mean of {len(SEEDS)} seeds of the cosine to BPTT's gradient, in brackets the least; "
+        "Cosine to BPTT's gradient, mean of the seeds that were run, in brackets the least; "
         "processor's time relative to BPTT's.",
         "",
         "| setting | layer 1 | layer 2 | layer 3 | layer 4 | time |",
