@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
+import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -432,6 +433,20 @@ def remembered(x):
     return memory[...]
 
 
+def added_up(x):
+    """Nothing comes out of what puts x there."""
+    memory = jax.new_ref(jnp.zeros_like(x))
+    jax.ref.addupdate(memory, ..., x)
+    return memory[...]
+
+
+def called_back(x):
+    """Through the host, which remembers: the second call is not given x."""
+    call = jax.experimental.io_callback
+    call(lambda value: value, x, x, ordered=True)
+    return call(lambda: np.zeros(x.shape, x.dtype), x, ordered=True)
+
+
 def cumulated(h):
     return jax.lax.scan(lambda total, x: (total + x, total + x), 0.0, h)[1]
 
@@ -468,6 +483,8 @@ MIXED = [
     lambda c, h, u: jnp.einsum("in,jn->ij", jnp.stack([h, u, h]), jnp.stack([h, u, u]))[0],
     lambda c, h, u: jnp.einsum("nm,nm->n", *jnp.broadcast_arrays(h[:, None], u[None, :])),
     lambda c, h, u: h + remembered(u)[::-1],
+    lambda c, h, u: h + added_up(u)[::-1],
+    lambda c, h, u: h + jax.jit(added_up)(u)[::-1],
     lambda c, h, u: mixed_slope(h) + u,
 ]  # fmt: skip
 
@@ -546,6 +563,8 @@ def test_dependence_is_proven():
         "spike": spike,
         "liar": liar,
         "remembered": remembered,
+        "added up": added_up,
+        "called back": called_back,
     }  # fmt: skip
     for name, function in dependent.items():
         assert depends(function, one), name
