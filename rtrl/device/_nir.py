@@ -67,6 +67,9 @@ def from_nir(graph: Any, dt: float = 1e-3) -> Sequential:
         graph: an ``nir.NIRGraph``, a chain of ``Linear``, ``Affine``, ``LIF``, ``CubaLIF``, ``LI``.
         dt: seconds of a timestep.
 
+    Returns:
+        A `rtrl.Sequential` for `OnlineLearner`, its parameters in timesteps.
+
     Raises:
         ValueError: a graph that is no chain, another node, a reset to something other than zero, or
             a leak of a current-based neuron: by name.

@@ -447,6 +447,10 @@ def called_back(x):
     return call(lambda: np.zeros(x.shape, x.dtype), x, ordered=True)
 
 
+def across(h):
+    return jnp.broadcast_to(h[:, None], (N, N))
+
+
 def cumulated(h):
     return jax.lax.scan(lambda total, x: (total + x, total + x), 0.0, h)[1]
 
@@ -479,6 +483,8 @@ MIXED = [
     lambda c, h, u: jnp.stack([h, u]).reshape(N, 2).sum(1),
     lambda c, h, u: jax.lax.cond(h.sum() > 0, lambda: u, lambda: -u),
     lambda c, h, u: jax.lax.cond(c.mask[0] > 0, lambda: h, lambda: h[::-1]),
+    lambda c, h, u: jax.lax.cond(c.mask[0] > 0, lambda: across(h), lambda: across(h).T).sum(1),
+    lambda c, h, u: jax.lax.cond(c.mask[0] > 0, lambda: across(h).T, lambda: across(h)).sum(1),
     lambda c, h, u: jax.lax.while_loop(lambda z: z.sum() > 1, lambda z: z / 2, h),
     lambda c, h, u: jnp.einsum("in,jn->ij", jnp.stack([h, u, h]), jnp.stack([h, u, u]))[0],
     lambda c, h, u: jnp.einsum("nm,nm->n", *jnp.broadcast_arrays(h[:, None], u[None, :])),
