@@ -1,7 +1,7 @@
 """Cells and layers one after the other, with nothing around them."""
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -36,10 +36,10 @@ class Sequential(eqx.Module):
     #: See `SequenceModel`.
     recurs_once: ClassVar[bool] = True
 
-    layers: tuple[Callable, ...]
+    layers: tuple[Any, ...]
     in_size: int | None = eqx.field(static=True)
 
-    def __init__(self, in_size: int | None, layers: Sequence[Callable]):
+    def __init__(self, in_size: int | None, layers: Sequence[Any]):
         require(in_size is None or in_size >= 1, "in_size", "at least 1", in_size)
         require(any(map(is_cell, layers)), "layers", "at least one cell", layers)
         for layer in layers:

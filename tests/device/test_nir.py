@@ -1,5 +1,7 @@
 """Graphs of NIR: against a simulation of their differential equations, there and back."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ from rtrl.device import from_nir, to_nir
 
 KEY, DT, T = jax.random.key(0), 1e-3, 40
 XS = np.random.default_rng(0).standard_normal((T, 3)) * 3
-SPIKING = {"tau_min": 2.0, "tau_max": 20.0, "threshold": 0.1}
+SPIKING: dict[str, Any] = {"tau_min": 2.0, "tau_max": 20.0, "threshold": 0.1}
 
 
 def simulated(graph, xs, substeps=400):
@@ -31,7 +33,7 @@ def simulated(graph, xs, substeps=400):
             if kind in ("Linear", "Affine"):
                 x = node.weight @ x + getattr(node, "bias", 0)
                 continue
-            current, tau = x, getattr(node, "tau", None)
+            current, tau = x, getattr(node, "tau", np.inf)
             if kind == "CubaLIF":
                 for _ in range(substeps):
                     at[1] += step / node.tau_syn * (node.w_in * x - at[1])
@@ -142,10 +144,10 @@ def chain(*nodes):
 
 
 ONE = np.ones(1)
-LEAKY = {"tau": ONE, "r": ONE, "v_leak": ONE}
+LEAKY: dict[str, Any] = {"tau": ONE, "r": ONE, "v_leak": ONE}
 LOOP = nir.NIRGraph(
-    {"input": nir.Input(np.array([1])), "a": nir.LI(**LEAKY), "b": nir.Linear(np.ones((1, 1))),
-     "output": nir.Output(np.array([1]))},
+    {"input": nir.Input({"input": np.array([1])}), "a": nir.LI(**LEAKY), "b": nir.Linear(np.ones((1, 1))),
+     "output": nir.Output({"output": np.array([1])})},
     [("input", "a"), ("a", "output"), ("a", "b"), ("b", "a")],
 )  # fmt: skip
 REFUSED = [
