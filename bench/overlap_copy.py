@@ -90,7 +90,7 @@ def results(name: str) -> list[dict | None]:
 
 def table() -> str:
     lines = [
-        "Mean training loss over the last 100 of 800 updates.",
+        "Mean training loss over the last 100 of 800 updates; -: not run.",
         "",
         "| setting | " + " | ".join(f"seed {s}" for s in SEEDS) + " | mean | of BPTT's, worst |",
         "|---|" + "---:|" * (len(SEEDS) + 2),
@@ -101,8 +101,9 @@ def table() -> str:
 
     for name in (*PLAIN, *SETTINGS):
         losses = finals(name)
-        cells = [f"{x:.4f}" for x in (*losses, np.mean(losses))]
-        lines.append(f"| {name} | {' | '.join(cells)} | {np.max(losses / finals(BPTT)):.2f} x |")
+        cells = ["-" if np.isnan(x) else f"{x:.4f}" for x in (*losses, np.nanmean(losses))]
+        worst = np.nanmax(losses / finals(BPTT))
+        lines.append(f"| {name} | {' | '.join(cells)} | {worst:.2f} x |")
     return "\n".join(lines)
 
 
