@@ -195,6 +195,8 @@ def draw(path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    if not rows():
+        return
     figure, panels = plt.subplots(1, 2, figsize=(12, 5.5), layout="constrained", sharey=True)
     kinds = {
         (RTRL, False): ("C0", "o", "RTRL in chunks"),

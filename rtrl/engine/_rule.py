@@ -143,6 +143,11 @@ class LocalRule(Rule):
             deltas: as for `local`.
             advance: timesteps that the trace advances by, fewer than there are.
             consume: whether nothing else reads the trace, as for `consume`.
+
+        Returns what `local` does, the trace that after ``advance`` timesteps.
+
+        Raises:
+            NotImplementedError: the rule does not reach back.
         """
         raise NotImplementedError(f"{type(self).__name__} does not reach back in time.")
 

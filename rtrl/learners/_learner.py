@@ -15,14 +15,9 @@ from rtrl.learners._call import call
 from rtrl.learners._filter_check import require_every_update
 from rtrl.learners._guard import Guard, bounds_of
 from rtrl.learners._hidden import hidden, predict_one
-from rtrl.learners._overlap import check_overlap, forgotten
+from rtrl.learners._overlap import check_overlap, check_step, forgotten
 from rtrl.learners._restart import restart
-from rtrl.learners._state import (
-    LearnerState,
-    StepOutput,
-    batch_size_of,
-    layout,
-)
+from rtrl.learners._state import LearnerState, StepOutput, batch_size_of, layout
 from rtrl.learners._step import advance_many, advance_one
 from rtrl.learners._stream import stream
 from rtrl.learners._stream_state import StreamState
@@ -52,13 +47,8 @@ class OnlineLearner(eqx.Module):
         rule: the learning rule.
         update_every: chunks per update of the parameters (a ``step`` is a chunk of one timestep).
         overlap: timesteps before every chunk that are run again with it, so that every error
-            reaches back over at least as many through all layers. The state holds their inputs, and
-            a carry that is as many timesteps behind; it advances in the same pass, by the
-            parameters of now. A chunk of K timesteps takes the time of one of overlap + K. For
-            rules whose errors travel back in time inside a chunk; under `BPTT` it is rolling
-            truncated backpropagation: the last overlap + K inputs anew for every chunk, from a
-            state that is carried without sensitivities. A model with dropout is given one key for
-            every timestep, as a timestep has the same mask whenever it is run.
+            reaches back over at least as many through all layers; see `LearnerState.past`. For
+            rules whose errors travel back in time; under `BPTT` it is rolling TBPTT.
         on_nonfinite: ``"skip"``: a sample whose input is not finite is removed (state and trace
             stay as they were), one whose target or loss is not finite gets weight 0, an update
             whose gradient is not finite (or overflows when squared), or that would make a
@@ -181,12 +171,7 @@ class OnlineLearner(eqx.Module):
             ValueError: an argument of the wrong shape or kind, named; nothing has changed then.
             NonFiniteError: see ``on_nonfinite``.
         """
-        require(
-            self.overlap > 0 or not self.rule.whole_sequence,
-            "rule",
-            "one that learns from single timesteps (BPTT needs scan with a chunk, or an overlap)",
-            self.rule,
-        )
+        check_step(self.rule, self.overlap)
         batch_size, dtype = layout(state)
         x = _inputs.cast(x, dtype, "x")
         _inputs.check_xs(state.model, x, batch_size, time=False)
@@ -311,5 +296,5 @@ class OnlineLearner(eqx.Module):
         if mask is not None:
             require(batch_size is not None, "mask", "None, as the state has no batch axis", mask)
             mask = _inputs.per_timestep(mask, (batch_size or 0,), "mask", bool)
-        carry = restart(state.model, state.carry, mask)
-        return dataclasses.replace(state, carry=carry, past=forgotten(state.past, mask))
+        carry, past = restart(state.model, state.carry, mask), forgotten(state.past, mask)
+        return dataclasses.replace(state, carry=carry, past=past)

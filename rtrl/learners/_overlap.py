@@ -34,6 +34,12 @@ def check_overlap(overlap: int, rule: Rule) -> None:
     )
 
 
+def check_step(rule: Rule, overlap: int) -> None:
+    """Raise a `ValueError` if a rule can't learn from single timesteps."""
+    expected = "one that learns from single timesteps (BPTT needs scan with a chunk, or an overlap)"
+    require(overlap > 0 or not rule.whole_sequence, "rule", expected, rule)
+
+
 def nothing_past(model: PyTree, overlap: int, batch_size: int | None) -> Past | None:
     """The overlap before the first timestep: nothing in it has happened."""
     if overlap == 0:

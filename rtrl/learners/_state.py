@@ -34,7 +34,10 @@ class LearnerState(eqx.Module):
         step: timesteps seen (stays at the largest uint32 if it gets there).
         key: PRNG key of the dropout.
         past: the inputs of the last ``overlap`` timesteps, since ``carry``; ``None`` where chunks
-            do not overlap.
+            do not overlap. They are run again with every chunk of K timesteps, with the parameters
+            of now, in the time of a chunk of overlap + K; ``carry`` advances by K in the same pass.
+            A model with dropout is given one key for every timestep (``key`` has a time axis), as
+            a timestep has the same mask whenever it is run.
     """
 
     model: PyTree
