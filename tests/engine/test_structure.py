@@ -475,6 +475,7 @@ MIXED = [
     lambda c, h, u: h + u + jax.lax.slice(jnp.concatenate([h, h]), (1,), (1 + N,)),
     lambda c, h, u: jnp.cumsum(h),
     lambda c, h, u: cumulated(h),
+    lambda c, h, u: jax.lax.scan(lambda z, row: (z + row, None), u, across(h))[0],
     lambda c, h, u: jnp.sort(h),
     lambda c, h, u: h[c.mask],
     lambda c, h, u: jnp.ones((N, N)) @ h,
