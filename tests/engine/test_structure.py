@@ -459,6 +459,7 @@ def cumulated(h):
 APART = [
     lambda c, h, u: jnp.stack([h, u]).T.reshape(N, 2, 1).sum((1, 2)),
     lambda c, h, u: jnp.cumsum(jnp.concatenate([h[None], u[None], 2 * h[None]]), 0)[1],
+    lambda c, h, u: jnp.transpose(jnp.stack([h, u])[None], (2, 0, 1)).sum((1, 2)),
     lambda c, h, u: (jnp.ones((1, 2)) @ jnp.stack([h, u]))[0],
     lambda c, h, u: jnp.einsum("nd,d->n", jnp.stack([h, u], 1), jnp.ones(2)),
     lambda c, h, u: jax.lax.dynamic_index_in_dim(jnp.stack([h, u]), c.mask[0], 0, False),
@@ -475,6 +476,7 @@ MIXED = [
     lambda c, h, u: h + u + jax.lax.slice(jnp.concatenate([h, h]), (1,), (1 + N,)),
     lambda c, h, u: jnp.cumsum(h),
     lambda c, h, u: cumulated(h),
+    lambda c, h, u: sum(jnp.unstack(across(h))) + u,
     lambda c, h, u: jax.lax.scan(lambda z, row: (z + row, None), u, across(h))[0],
     lambda c, h, u: jnp.sort(h),
     lambda c, h, u: h[c.mask],
