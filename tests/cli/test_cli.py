@@ -29,6 +29,7 @@ from rtrl.cli import (
     _closing,
     _data,
     _inspect,
+    _known,
     _names,
     _progress,
     _report,
@@ -110,6 +111,24 @@ def test_help_teaches_by_example(command):
     assert done.exit_code == 0
     examples = re.findall(rf"(?m)^ +(?:.*\| )?rtrl {command}\b.*$", done.output)
     assert len(examples) >= 2, done.output
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["stream", "--help"]])
+def test_help_comes_without_loading_anything_heavy(arguments):
+    program = (
+        "import sys, rtrl.cli\n"
+        f"try: rtrl.cli.main({arguments})\n"
+        "except SystemExit as error: print(error.code, file=sys.stderr)\n"
+        "print(sorted({'jax', 'numpy', 'matplotlib', 'rich'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stderr.split("\n")[:2] == ["0", "[]"], done.stderr
+    assert ("rtrl 0" if arguments == ["--version"] else "Usage: rtrl") in done.stdout
+
+
+def test_names_in_help_are_those_there_are():
+    assert _known.CELLS == tuple(_names.cell_names())
+    assert _known.RULES == tuple(_names.rule_names())
 
 
 def test_every_option_of_the_front_door_is_there():
@@ -902,7 +921,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
 
 def test_importing_the_library_imports_no_part_of_the_command_line():
     program = (
-        "import sys, rtrl, rtrl.tasks; "
+        "import sys, rtrl, rtrl.tasks; from rtrl import *; "
         "print(sorted({'typer', 'rich', 'matplotlib', 'rtrl.cli'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
