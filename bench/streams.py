@@ -64,9 +64,16 @@ def without(kind: type) -> Any:
     return lambda columns: [e for e in default_experts(columns) if not isinstance(e, kind)]
 
 
+def untraced(columns: int) -> Any:
+    """The default experts, their network under the same filter but without a trace."""
+    given = without(experts.Network)(columns)
+    return [*given, experts.Network(rule=rtrl.Truncated())]
+
+
 #: The forecaster without a part; the last value always stays.
 ABLATIONS: dict[str, Any] = {
     "without the network": without(experts.Network),
+    "network without a trace": untraced,
     "without regression on lags": without(experts.Lags),
     "without seasons": without(experts.Seasonal),
     "without echo state": without(experts.Echo),
@@ -202,6 +209,7 @@ def main() -> None:
             for method in SIMPLE:
                 run(name, method, lambda series, method=method: simple(method, series))
             run(name, OURS, forecast)
+        for name in SERIES:
             run(name, "truncated", truncated)
         for method, chosen in ABLATIONS.items() if given.without else ():
             for name in SERIES:

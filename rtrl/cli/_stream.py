@@ -13,7 +13,7 @@ import numpy as np
 
 import rtrl
 from rtrl.cli import _state
-from rtrl.cli._blocks import in_blocks, one_by_one, target_of
+from rtrl.cli._blocks import in_blocks, one_by_one, target_of, up_to
 from rtrl.cli._closing import close_stream
 from rtrl.cli._data import Data, squared_error
 from rtrl.cli._errors import UsageError
@@ -123,44 +123,49 @@ def _run(
         more = experts.arrays() if experts else {}
         _save(path, setup, source, state, score, done, more)
 
+    def due() -> bool:
+        return stop.requested or time.monotonic() - saved > SAVE_SECONDS
+
+    def write(lines: list[list]) -> None:
+        nonlocal broken
+        try:
+            output.write([] if broken else lines)
+        except BrokenPipeError:  # the reader has left: so do we, without a word
+            broken = stop.requested = True  # what has been begun is learned, and saved
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
     title = f"{Path(setup.task).name}, {label(setup)}"
     last = None if steps is None else first + steps
     live = output.path is not None or not sys.stdout.isatty()
     with progress(console, title, last, first, "rows", live=live) as bar:
-        given = stop.items(iter(rows))
+        given = up_to(stop.items(iter(rows)), source, last)
         if experts is None:
             pairs = one_by_one(learner, state, given, setup.chunk or 1, source)
         else:
-            pairs = in_blocks(learner, state, given, source, last)
-        try:
-            if about is None:
-                if output.path is not None:  # to go on from, if it is killed before it saves
-                    keep()
-                output.write([header])
-            while last is None or source.rows - source.inserted < last:
-                block = next(pairs, None)
-                if block is None:
-                    break
-                state, out, items = block
-                if experts:
-                    experts.add(out, np.stack([target_of(item, source) for item in items]))
-                predictions = np.asarray(out.prediction, np.float64).reshape(len(items), -1)
-                lines = []
-                for prediction, item in zip(predictions, items, strict=True):
-                    done += 1
-                    if item.filled:  # it stands for a row that is missing
-                        score.add(done, np.full_like(prediction, np.nan), item.row[1])
-                        continue
-                    score.add(done, prediction, item.row[1])
-                    lines.append([item.number, *map(repr, prediction.tolist())])
-                output.write(lines)
-                bar.update(source.rows - source.inserted, _Live(score))
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    keep()
-                    saved = time.monotonic()
-        except BrokenPipeError:  # the reader has left: so do we, without a word
-            broken = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            pairs = in_blocks(learner, state, given, source, last, due)
+        if about is None:
+            if output.path is not None:  # to go on from, if it is killed before it saves
+                keep()
+            write([header])
+        for now, out, items in pairs:
+            state = now
+            ys = np.stack([target_of(item, source) for item in items])
+            predictions = np.asarray(out.prediction, np.float64).reshape(len(items), -1)
+            if experts:
+                experts.add(out, ys)
+            filled = [item.filled for item in items]  # they stand for rows that are missing
+            score.add(np.where(np.array(filled)[:, None], np.nan, predictions), ys)
+            done += len(items)
+            lines = [
+                [item.number, *map(repr, prediction)]
+                for item, prediction in zip(items, predictions.tolist(), strict=True)
+                if not item.filled
+            ]
+            write(lines)
+            bar.update(items[-1].number, _Live(score))
+            if state is not None and not stop.requested and due():
+                keep()
+                saved = time.monotonic()
         row = source.rows - source.inserted
         speed = bar.speed(row)
     keep()
