@@ -40,6 +40,9 @@ from rtrl.rules import SnAp1 as SnAp1
 from rtrl.rules import SnApN as SnApN
 from rtrl.rules import Spatial as Spatial
 from rtrl.rules import Truncated as Truncated
+from rtrl.streams import Classification as Classification
+from rtrl.streams import Classifier as Classifier
+from rtrl.streams import ClassifierState as ClassifierState
 from rtrl.streams import Forecast as Forecast
 from rtrl.streams import Forecaster as Forecaster
 from rtrl.streams import ForecasterState as ForecasterState

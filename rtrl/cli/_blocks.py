@@ -28,6 +28,7 @@ def in_blocks(
     state: Any,
     rows: Iterator,
     source: Table,
+    targets: Callable[[list[Item]], np.ndarray],
     last: int | None,
     due: Callable[[], bool],
 ) -> Iterator:
@@ -47,7 +48,7 @@ def in_blocks(
                 break
             items.append(_item(more, source))
         xs = np.stack([item.row[0] for item in items])
-        ys = np.stack([target_of(item, source) for item in items])
+        ys = targets(items)
         weights, resets = ([_part(item, n) for item in items] for n in (2, 3))
         state, begun = forecaster.begin(state, xs, ys, weights=weights, resets=resets)
         if before is not None:

@@ -67,6 +67,19 @@ def stream(
     lr: Rate = None,
     warmup: Warmup = None,
     learner: Learner = None,
+    goal: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="WHAT",
+            help="classify: tell which class comes; forecast: numbers [default: classify a target "
+            "that is text].",
+        ),
+    ] = None,
+    probabilities: Annotated[
+        bool,
+        typer.Option("--probabilities", help="Of classes tell the probability of each."),
+    ] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Rows, then save and end.")] = None,
     to: Annotated[
         Path | None,
@@ -88,6 +101,7 @@ def stream(
     \b
     rtrl stream log.csv --target speed --horizon 5 --to forecast.csv
     rtrl stream log.csv --target speed --horizon 5 --to forecast.csv --resume
+    rtrl stream log.csv --target state --probabilities     a class: which comes next
     tail -n +1 -f log.csv | rtrl stream - --target speed --horizon 5 | your-program
 
     Standard output, or the file --to, gets one line a row, at once: its number and the prediction
@@ -108,6 +122,14 @@ def stream(
     from rtrl.cli import _state
     from rtrl.cli._stream import stream as run_stream
 
-    setup = setup_of({**locals(), "task": file, "settings": None, "batch": None})
+    setup = setup_of(
+        {
+            **locals(),
+            "task": file,
+            "settings": None,
+            "batch": None,
+            "probabilities": probabilities or None,
+        }
+    )
     folder = _state.folder(out, file)
     run_stream(setup, folder, to, go_on=resume, replay=replay, steps=steps, command=command_line())

@@ -57,7 +57,7 @@ def advance(forecaster: Any, rows: Rows, state: Inside) -> tuple[Inside, Told]:
         return eqx.filter(state, eqx.is_array), outs
 
     size, members = len(rows.weights), len(forecaster.names)
-    shapes = Told(base=(2,), unit=(), change=(), forecasts=(members,), weights=(members,))
+    shapes = (2,), (), (), (members,), (members,)
     outs = Told(*(jnp.zeros((size, forecaster.out_size, *shape)) for shape in shapes))
     arrays, outs = jax.lax.fori_loop(0, rows.count, body, (arrays, outs))
     return eqx.combine(arrays, static), outs

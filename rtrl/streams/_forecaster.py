@@ -16,10 +16,8 @@ from rtrl.streams._block import Rows, run
 from rtrl.streams._default_experts import default_experts
 from rtrl.streams._forecaster_state import Begun, Forecast, ForecasterState
 from rtrl.streams._pair import as_numbers, split
+from rtrl.streams._rows import BLOCK, NUMBERS, padded
 from rtrl.validate import require, require_integer
-
-BLOCK = 256  # rows that go in at once, at most
-NUMBERS = 1 << 16  # and numbers, of a table with many columns
 
 
 class Forecaster(eqx.Module):
@@ -287,23 +285,17 @@ class Forecaster(eqx.Module):
         resets = np.array(resets, bool)
         resets[0] |= state.begins
         rows = Rows(
-            xs=_padded(split(xs), size),
-            ys=_padded(split(ys), size),
-            weights=_padded(np.asarray(weights, np.float32), size),
-            resets=_padded(resets, size),
+            xs=padded(split(xs), size),
+            ys=padded(split(ys), size),
+            weights=padded(np.asarray(weights, np.float32), size),
+            resets=padded(resets, size),
             count=np.int32(count),
         )
         inside, outs = run(self, rows, state.inside)
-        missing = (~np.isfinite(ys)).any(-1)
+        missing = np.asarray(~np.isfinite(ys).all(-1))
         return ForecasterState(inside, state.items + count, np.bool_(False)), Begun(
             [(outs, missing)]
         )
-
-
-def _padded(array: np.ndarray, size: int) -> np.ndarray:
-    whole = np.zeros((size, *array.shape[1:]), array.dtype)
-    whole[: len(array)] = array
-    return whole
 
 
 def _copied(state: ForecasterState) -> ForecasterState:

@@ -13,6 +13,7 @@ from rtrl.streams.experts._network import Network as Network
 from rtrl.streams.experts._network import half_square as half_square
 from rtrl.streams.experts._network import small_network as small_network
 from rtrl.streams.experts._others import Others as Others
+from rtrl.streams.experts._others import mixer as mixer
 from rtrl.streams.experts._plain import Plain as Plain
 from rtrl.streams.experts._rls import RLS as RLS
 from rtrl.streams.experts._seasonal import Seasonal as Seasonal

@@ -33,12 +33,12 @@ def small_network(in_size: int, key) -> SequenceModel:
 
 
 class Network(eqx.Module):
-    """A network under a rule and a `kalman` filter, on standardised levels and changes of all columns.
+    """A network under a rule and a `kalman` filter, on levels and changes of all columns.
 
-    It learns from single rows, ``ahead`` behind; the forecasts are made ahead of it, with the
-    newest parameters, from hidden states of their own. What it is given is bounded by the
-    forecaster, so it has none of the safeguards of an `OnlineLearner`, and a quarter of its
-    operations; `Learned` has them.
+    These are standardised. It learns from single rows, ``ahead`` behind; the forecasts are made
+    ahead of it, with the newest parameters, from hidden states of their own. What it is given is
+    bounded by the forecaster, so it has none of the safeguards of an `OnlineLearner`, and a third
+    of its operations; `Learned` has them.
 
     Args:
         model: takes ``(in_size, key)`` and gives a network with one output.
