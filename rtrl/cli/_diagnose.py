@@ -19,8 +19,8 @@ def diagnose(console: Any, path: Path, about: dict[str, Any], data_name: str, wi
     setup = Setup(**about["setup"])
     if setup.learner in OF_EXPERTS:
         raise UsageError(
-            f"--data: a {setup.learner} is weighed, not diagnosed: the closing table says how much each "
-            "expert counts. Learn with --learner network to look at a network alone."
+            f"--data: a {setup.learner} is weighed, not diagnosed: the closing table says how much "
+            "each expert counts. Learn with --learner network to look at a network alone."
         )
     data = _data(about, setup, data_name)
     model = build_model(setup, data.in_size, data.out_size)

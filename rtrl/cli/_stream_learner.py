@@ -35,7 +35,7 @@ def begin(setup: Setup, source: Table) -> tuple[Any, Any]:
     if setup.learner in OF_EXPERTS:
         own = places(source.targets, source.features)
         build = build_forecaster if setup.learner == FORECASTER else build_classifier
-        built = build(setup, source.in_size, source.out_size, own)
+        built: Any = build(setup, source.in_size, source.out_size, own)
         key = jax.random.key(setup.seed or 0)
         built.step(built.init(key=key), np.zeros(source.in_size))
         return built, built.init(key=key)

@@ -1,5 +1,7 @@
 """What does it do on real data, at a glance? ``python -m rtrl.cli.demo``, or ``make demo``."""
 
+from rtrl.cli.demo._digits import FLOORS as FLOORS
+from rtrl.cli.demo._digits import one_seed as one_seed
 from rtrl.cli.demo._laser import BASELINES as BASELINES
 from rtrl.cli.demo._laser import HELD as HELD
 from rtrl.cli.demo._laser import WINDOW as WINDOW
