@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+import rtrl
 from rtrl.cli import _state
 from rtrl.cli._blocks import in_blocks, one_by_one, up_to
 from rtrl.cli._errors import UsageError
@@ -18,7 +19,7 @@ from rtrl.cli._lock import sole_use
 from rtrl.cli._output import Output
 from rtrl.cli._progress import error_console, progress
 from rtrl.cli._report import note
-from rtrl.cli._setup import NETWORK, Setup, as_dict, label, same_run
+from rtrl.cli._setup import Setup, as_dict, label, same_run
 from rtrl.cli._signals import Stop
 from rtrl.cli._stream_learner import begin, complete_for
 from rtrl.cli._table import Reports, naming_options, places, print_columns, refuse_no_target
@@ -115,7 +116,7 @@ def _run(
     live = output.path is not None or not sys.stdout.isatty()
     with progress(console, title, last, first, "rows", live=live) as bar:
         given = up_to(stop.items(iter(rows)), source, last)
-        if setup.learner == NETWORK:
+        if not isinstance(learner, rtrl.Forecaster | rtrl.Classifier):
             pairs = one_by_one(learner, state, given, setup.chunk or 1, source)
         else:
             pairs = in_blocks(learner, state, given, source, judge.targets, last, due)
