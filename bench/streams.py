@@ -22,7 +22,6 @@ What was chosen by looking at results was to be chosen on every second series of
 others "kept back". They were not kept back in full: both halves were printed all along, a bound on
 forecasts was added after two of the series kept back had failed, and its constant was fixed with
 both halves in sight. Take the second half for a check of the settings that came before, no more.
-The runs that are stored were made with the Kalman filter as it was before it kept square roots.
 """
 
 import argparse

@@ -41,7 +41,7 @@ def test_text_is_classified_beside_its_floors_and_said_so(log, done):
     assert [int(row["row"]) for row in rows] == list(range(1, 401))
     told = [row["sky +1"] for row in rows]
     assert set(told) <= set(SKIES)
-    truth = [row["sky"] for row in csv.DictReader(log.open())]
+    truth = [row["sky"] for row in csv.DictReader(io.StringIO(log.read_text()))]
     known = [(a, b) for a, b in zip(told, truth[1:], strict=False) if b]
     figures = result(folder)["runs"][0]["figures"]
     assert figures["accuracy"] == pytest.approx(np.mean([a == b for a, b in known]))
