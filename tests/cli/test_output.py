@@ -16,8 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rtrl.cli import _lock, _state
-from rtrl.cli import _stream as cli_stream
+from rtrl.cli import _lock, _state, _stream_learner
 from rtrl.cli import main as cli_main
 from rtrl.cli._errors import UsageError
 
@@ -58,7 +57,7 @@ def log_file(folder: Path, rows: int, target: str = "speed") -> Path:
 @pytest.fixture(autouse=True)
 def share_programs(monkeypatch):
     """Learners of the same kind are the same object, so that they are compiled once."""
-    build = cli_stream.build_learner
+    build = _stream_learner.build_learner
 
     def shared(setup, kind, *given):
         key = repr(dataclasses.replace(setup, task="", target=None))
@@ -66,7 +65,7 @@ def share_programs(monkeypatch):
             BUILT[key] = build(setup, kind, *given)
         return BUILT[key]
 
-    monkeypatch.setattr(cli_stream, "build_learner", shared)
+    monkeypatch.setattr(_stream_learner, "build_learner", shared)
 
 
 BUILT: dict = {}
