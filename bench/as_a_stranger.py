@@ -5,9 +5,9 @@
 
 The files are those of an early report on this command line, as the packages ship them (dates, text
 and gaps included), and two that are made: a sine around 100, a law that turns its sign halfway.
-NRMSE of all rows, of the second half and of the first hundred rows, of what the command printed; beside it the best simple method of
-bench/streams.py, chosen in hindsight for each file and column. The packages are those of
-bench/streams.py. A run is one JSON file in bench/results/as_a_stranger/.
+NRMSE of all rows, of the second half and of the first hundred rows, of what the command printed;
+beside it the best simple method of bench/streams.py, chosen in hindsight for each file and column.
+The packages are those of bench/streams.py. A run is one JSON file in bench/results/as_a_stranger/.
 """
 
 import argparse

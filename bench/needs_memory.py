@@ -14,8 +14,8 @@ NRMSE of the second half.
 *Long sequences.* Handwritten digits, a pixel a timestep, each seen once: the demo's own code. Share
 of wrong answers in the second half. The network's size and the range of its eigenvalues were chosen
 among two settings (32 modules, moduli and phases of the whole disc; 64, moduli above .5, phases
-below a quarter turn), and the echo state network's among five, with the order of images of seed 0; seeds
-1 to 3 are reported beside it.
+below a quarter turn), and the echo state network's among five, with the order of images of seed 0;
+seeds 1 to 3 are reported beside it.
 
 What is asked of a headline: RTRL a third or more ahead of truncated and spatial, and ahead of every
 simple method. The packages are those of bench/streams.py.
