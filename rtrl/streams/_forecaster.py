@@ -5,7 +5,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
@@ -14,7 +13,7 @@ from rtrl.streams import experts as kinds
 from rtrl.streams._begin import begin
 from rtrl.streams._block import Rows, run
 from rtrl.streams._default_experts import default_experts
-from rtrl.streams._forecaster_state import Begun, Forecast, ForecasterState
+from rtrl.streams._forecaster_state import Begun, Forecast, ForecasterState, copied
 from rtrl.streams._pair import as_numbers, split
 from rtrl.streams._rows import BLOCK, NUMBERS, padded
 from rtrl.validate import require, require_integer
@@ -257,7 +256,7 @@ class Forecaster(eqx.Module):
 
         Returns the forecast.
         """
-        after, out = self.step(_copied(state), x)
+        after, out = self.step(copied(state), x)
         del after
         return out
 
@@ -279,7 +278,7 @@ class Forecaster(eqx.Module):
             "one that an earlier call has used up",
         )
         if not self.donate:
-            state = _copied(state)
+            state = copied(state)
         count, size = len(xs), self.block
         ys = np.full((count, self.out_size), np.nan) if ys is None else ys
         resets = np.array(resets, bool)
@@ -296,8 +295,3 @@ class Forecaster(eqx.Module):
         return ForecasterState(inside, state.items + count, np.bool_(False)), Begun(
             [(outs, missing)]
         )
-
-
-def _copied(state: ForecasterState) -> ForecasterState:
-    copy = jax.tree.map(lambda a: jnp.copy(a) if eqx.is_array(a) else a, state.inside)
-    return ForecasterState(copy, state.items, state.begins)

@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -67,3 +68,8 @@ def _forecast(told: Told, missing: np.ndarray) -> Forecast:
         weights=weights,
         skipped=missing.astype(np.int32),
     )
+
+
+def copied(state: ForecasterState) -> ForecasterState:
+    copy = jax.tree.map(lambda a: jnp.copy(a) if eqx.is_array(a) else a, state.inside)
+    return ForecasterState(copy, state.items, state.begins)
