@@ -41,7 +41,7 @@ class Classifier(eqx.Module):
         delay: rows between an input and its class.
         own: places in the input that say which class is now: these are left to the classes that
             come as targets.
-        experts: what to ask; default: all of `rtrl.streams.classes`.
+        experts: what to ask; default: all of ``rtrl.streams.classes``.
         memory: timesteps that running means and units go back.
         donate: as for `OnlineLearner`: whether a call uses up its state.
 
