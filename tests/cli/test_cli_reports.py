@@ -32,6 +32,9 @@ def test_the_score_stays_small_and_survives_a_file():
             saved = {k: np.array(v) for k, v in parts.arrays().items()}
             parts = _score.Score.restore(2, 100, saved, list(parts.history), parts.every)
     assert first == 5000
+    early = _score.Score(2, 100)
+    early.add(ps[:5], given[:5])
+    assert len(early.pairs()) == 3  # nothing has come for the first two
     assert whole.recent() == _data.nrmse(ps[4898:4998], ys[4900:]) == parts.recent()
     assert whole.overall() == pytest.approx(_data.nrmse(ps[:4998], ys[2:]))
     assert whole.overall() == parts.overall() and whole.last_value() == parts.last_value()
