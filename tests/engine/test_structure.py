@@ -475,6 +475,8 @@ MIXED = [
     lambda c, h, u: jnp.concatenate([h[1:], h[:1]]) + u,
     lambda c, h, u: h + u + jax.lax.slice(jnp.concatenate([h, h]), (1,), (1 + N,)),
     lambda c, h, u: jnp.cumsum(h),
+    lambda c, h, u: jnp.broadcast_to(jax.lax.slice(h, (1,), (2,)), N) + u,
+    lambda c, h, u: jnp.broadcast_to(jax.lax.dynamic_slice(h, c.mask[:1], (1,)), N) + u,
     lambda c, h, u: cumulated(h),
     lambda c, h, u: sum(jnp.unstack(across(h))) + u,
     lambda c, h, u: jax.lax.scan(lambda z, row: (z + row, None), u, across(h))[0],
