@@ -7,6 +7,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.experimental
+import jax.ref
 import jax.numpy as jnp
 import numpy as np
 import pytest
