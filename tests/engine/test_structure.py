@@ -7,8 +7,8 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.experimental
-import jax.ref
 import jax.numpy as jnp
+import jax.ref
 import numpy as np
 import pytest
 from cases import ALL_CELLS
