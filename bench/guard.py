@@ -187,7 +187,8 @@ def run(part: str, name: str, function) -> None:
     file = FOLDER / f"{part}-{slug}.json"
     if file.exists():
         return
-    result = {"part": part, "name": name, "rows": function(name)} | provenance()
+    rows = function(name)
+    result = {"part": part, "name": name, "rows": rows} | provenance()
     FOLDER.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n")
     say(f"{part} {name}: {json.dumps(result['rows'])[:300]}")
@@ -216,8 +217,9 @@ def table_of(rows: dict, times: float) -> list[str]:
             cells.append(after if back else f"**{after}**")
         before = next(iter(row.values()))["before"]
         lines.append(f"| {name} | {before:.2g} | " + " | ".join(cells) + " |")
-    lines += ["", f"Back to at most {times:g} times the loss before (bold: not): "
-              + "; ".join(f"{key}: {good[key]} of {runs[key]}" for key in columns) + ".", ""]  # fmt: skip
+    counts = "; ".join(f"{key}: {good[key]} of {runs[key]}" for key in columns)
+    note = f"Back to at most {times:g} times the loss before (bold: not): {counts}."
+    lines += ["", note, ""]
     return lines
 
 

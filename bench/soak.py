@@ -13,7 +13,8 @@ still: the same, a single impulse and then zeros for ever: time of a block, as t
 numbers that a processor may be slow with (denormal ones).
 count: the learner's counters start 1,000 timesteps before 2^32 and 2^31.
 
-Every block of 100,000 timesteps ends with a saved state and a row in results/soak/PART.json; a part
+Every block of 100,000 timesteps ends with a saved state (in build/) and a row in
+results/soak/PART.json; a part
 goes on after its last row, and `sessions` counts the processes that it took.
 """
 
@@ -36,6 +37,7 @@ import rtrl
 
 BLOCK = 100_000
 TIMESTEPS = 10_000_000
+STATES = Path("build")
 MODULI = 1 - 10.0 ** -np.arange(1, 7)
 
 
@@ -164,7 +166,9 @@ def measure(part, state, out, exact):
 
 
 def run(part, timesteps, folder):
-    file, saved = folder / f"{part}.json", folder / f"{part}.state"
+    file, saved = folder / f"{part}.json", STATES / folder.name / f"{part}.state"
+    saved.parent.mkdir(parents=True, exist_ok=True)
+    truth = saved.with_name("exact.npy")
     result = json.loads(file.read_text()) if file.exists() else {"rows": [], "sessions": 0}
     blocks = timesteps // BLOCK
     if len(result["rows"]) >= blocks:
@@ -174,7 +178,7 @@ def run(part, timesteps, folder):
     if result["rows"]:
         state = rtrl.load(saved, state)
         if exact:
-            exact.state = np.load(folder / "exact.npy")
+            exact.state = np.load(truth)
     result["sessions"] += 1
     for number in range(len(result["rows"]), blocks):
         xs, ys = block_of(part, number)
@@ -184,7 +188,7 @@ def run(part, timesteps, folder):
         seconds, worked = time.perf_counter() - start, time.process_time() - worked
         if exact:
             exact.advance(xs)
-            np.save(folder / "exact.npy", exact.state)
+            np.save(truth, exact.state)
         rtrl.save(saved, state)
         row = {"timestep": (number + 1) * BLOCK, "seconds": digits(seconds)}
         row["processor"] = digits(worked)
@@ -229,8 +233,9 @@ def count(folder):
 
 def table(folder):
     lines = ["# Ten million timesteps", ""]
-    lines += ["| part | timesteps | MiB after a tenth | at the end | seconds a block, first tenth | "
-              "last tenth | slowest / median |", "|---|---:|---:|---:|---:|---:|---:|"]  # fmt: skip
+    names = "timesteps", "MiB after a tenth", "at the end", "seconds a block, first tenth"
+    lines += ["| part | " + " | ".join((*names, "last tenth", "slowest / median")) + " |"]
+    lines += ["|---|" + "---:|" * 6]
     more = []
     for part in ("learner", "kalman", "trace", "still"):
         file = folder / f"{part}.json"

@@ -43,9 +43,9 @@ static void join(double *count, double *mean, double *m2, double value)
     *count = total;
 }}
 
-/* Take a value in; a missing one moves nothing. Welford (1962), with a memory. The first of a run
-   of wild values counts for a few deviations, the next for nothing, and many are a new level. A
-   window that varies far less than all before is a new scale. */
+/* Take a value in; a missing one moves nothing. Welford (1962), with a memory. The first wild
+   value of a window counts for a few deviations, others for nothing, and many in a row are a new
+   level. A window that varies far less than all before is a new scale. */
 static void take(struct moments *m, double value)
 {{
     const double width = deviation(m);
@@ -61,7 +61,7 @@ static void take(struct moments *m, double value)
         m->m2 /= m->count > 1.0 ? m->count : 1.0;
         m->count = 1.0;
         m->mean = value;
-        m->wild = m->window_count = m->window_m2 = 0.0;
+        m->wild = m->entered = m->window_count = m->window_m2 = 0.0;
         m->window = {Moments.FIRST_WINDOW:.1f};
     }} else {{
         const double kept = fmin(m->count, {memory} - 1.0);
@@ -70,8 +70,11 @@ static void take(struct moments *m, double value)
 
         m->m2 *= kept / (m->count > 1.0 ? m->count : 1.0);
         m->count = kept;
-        if (m->wild <= 1.0) {{
+        if (!away || m->entered == 0.0) {{
             join(&m->count, &m->mean, &m->m2, away ? m->mean + step : value);
+        }}
+        if (away) {{
+            m->entered = 1.0;
         }}
     }}
     join(&m->window_count, &m->window_mean, &m->window_m2, value);
@@ -84,7 +87,7 @@ static void take(struct moments *m, double value)
             m->wild = 0.0;
         }}
         m->window = fmin(2.0 * m->window, {longest});
-        m->window_count = m->window_mean = m->window_m2 = 0.0;
+        m->entered = m->window_count = m->window_mean = m->window_m2 = 0.0;
     }}
 }}
 {_access("inputs") if learner.inputs else ""}{_access("targets") if learner.targets else ""}"""

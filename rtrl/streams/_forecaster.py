@@ -15,7 +15,7 @@ from rtrl.streams._begin import begin
 from rtrl.streams._block import Rows, run
 from rtrl.streams._default_experts import default_experts
 from rtrl.streams._forecaster_state import Forecast, ForecasterState
-from rtrl.streams._pair import as_numbers, join, split
+from rtrl.streams._pair import LARGEST, as_numbers, join, split
 from rtrl.validate import require, require_integer
 
 BLOCK = 256  # rows that go in at once, at most
@@ -278,7 +278,7 @@ class Forecaster(eqx.Module):
             prediction=base + unit * outs.change,
             experts=base[..., None] + unit[..., None] * outs.forecasts,
             weights=outs.weights,
-            skipped=np.asarray((~np.isfinite(ys)).any(-1), np.int32),
+            skipped=np.asarray((~(np.abs(ys) <= LARGEST)).any(-1), np.int32),
         )
         return ForecasterState(inside, state.items + count, np.bool_(False)), out
 

@@ -21,17 +21,18 @@ class Moments(eqx.Module):
     timesteps. A value that is missing (not finite, or beyond 1e100) moves nothing. A feature that
     has been constant so far gets deviation 1.
 
-    *One wild value*, beyond ten deviations, at most triples the variance; the next of a run move
-    nothing. *Eight in a row* are a change of level: the mean begins anew at the last of them. *A
-    variance that has collapsed*, such as after a wild value among the first, or a while of garbage,
-    is found by plain moments of windows of 8, 16, 32 .. memory / 10 timesteps: if such a window
-    varies, but a hundred times less than the running deviation, its moments become the running
-    ones.
+    *One wild value*, beyond ten deviations, at most triples the variance; others in the same window
+    move nothing. *Eight in a row* are a change of level: the mean begins anew at the last of them.
+    *A variance that has collapsed*, such as after a wild value among the first, or a while of
+    garbage, is found by plain moments of windows of 8, 16, 32 .. memory / 10 timesteps: if such a
+    window varies, but a hundred times less than the running deviation, its moments become the
+    running ones.
 
     Attributes:
         count: n, values of a batch counted each; at most ``memory`` timesteps' worth.
         mean, m2: the mean, and n times the variance.
         wild: timesteps with wild values in a row.
+        entered: timesteps of the present window with a wild value that moved something, 0 or 1.
         window: timesteps that the present window is to have.
         window_count, window_mean, window_m2: its moments so far.
 
@@ -50,6 +51,7 @@ class Moments(eqx.Module):
     mean: Features
     m2: Features
     wild: Features
+    entered: Features
     window: Features
     window_count: Features
     window_mean: Features
@@ -57,8 +59,8 @@ class Moments(eqx.Module):
 
     @staticmethod
     def empty(shape: tuple[int, ...]) -> "Moments":
-        zeros = [np.zeros(shape) for _ in range(7)]
-        return Moments(*zeros[:4], np.full(shape, float(Moments.FIRST_WINDOW)), *zeros[4:])
+        zeros = [np.zeros(shape) for _ in range(8)]
+        return Moments(*zeros[:5], np.full(shape, float(Moments.FIRST_WINDOW)), *zeros[5:])
 
     def update(self, values: np.ndarray, memory: float = np.inf) -> "Moments":
         """Take in one timestep, ``([batch,] features)``; ``memory`` in timesteps."""
@@ -79,12 +81,13 @@ class Moments(eqx.Module):
         wild = np.where(some, np.where(most, self.wild + 1, 0), self.wild)
         anew = wild >= self.PATIENCE
 
-        # What is kept of the past, and what enters: of a run the first value alone, not too far.
+        # What is kept of the past, and what enters: one wild timestep in a window, not too far.
         kept = np.minimum(self.count, np.maximum(memory * batch - new, 0))
         rate = new / np.maximum(kept + new, 1)
         reach = np.maximum(self.OUTLIER, np.sqrt(2 / np.where(rate > 0, rate, 1))) * self.deviation
         near = np.where(away, self.mean + np.clip(values - self.mean, -reach, reach), values)
-        enters = known & ~(away & (wild > 1))
+        enters = known & ~(away & (self.entered > 0))
+        entered = np.where(away.any(0), 1, self.entered)
         past = kept, self.mean, self.m2 * kept / np.maximum(self.count, 1)
         count, mean, m2 = _joined(past, near, enters)
 
@@ -105,16 +108,20 @@ class Moments(eqx.Module):
         )
         longest = np.maximum(memory / 10, self.FIRST_WINDOW)
         window = np.where(full, np.minimum(2 * window, longest), window)
-        trial = [np.where(full, 0, a) for a in trial]
-        return Moments(count, mean, m2, np.where(anew | collapsed, 0, wild), window, *trial)
+        wild = np.where(anew | collapsed, 0, wild)
+        entered, *trial = (np.where(full, 0, a) for a in (entered, *trial))
+        entered = np.where(anew, 0, entered)
+        return Moments(count, mean, m2, wild, entered, window, *trial)
 
     def _ordinary(self, x: np.ndarray, memory: float) -> "Moments | None":
         """The same for one sample in which nothing is remarkable, in a third of the time."""
+        if not (np.abs(x) <= self.LARGEST).all():
+            return None
         step = x - self.mean
         square = step * step
         window_count = self.window_count + 1
         total = self.count + 1
-        near = square * total <= self.OUTLIER**2 * self.m2  # neither are NaN or infinity
+        near = square * total <= self.OUTLIER**2 * self.m2
         if not near.all() or self.wild.any() or (window_count >= self.window).any():
             return None
         kept = np.minimum(self.count, memory - 1)
@@ -125,6 +132,7 @@ class Moments(eqx.Module):
             self.mean + step / total,
             self.m2 * kept / np.maximum(self.count, 1) + square * kept / total,
             self.wild,
+            self.entered,
             self.window,
             window_count,
             self.window_mean + since / window_count,

@@ -81,7 +81,7 @@ class Standardized(eqx.Module):
         inputs: bool | Sequence[bool] = True,
         targets: bool = True,
         warmup: int = 20,
-        memory: float | None = 1000.0,
+        memory: float | None = 3000.0,
         freeze: int | None = None,
         guard: Guard | None = Guard(),  # noqa: B008  (as immutable as a number)
     ):
