@@ -20,6 +20,7 @@ import rtrl
 
 SAMPLES = 2  # of a batch
 GOOD = 0.5  # NRMSE of a sine that counts as learned; never to have learned is 1
+LEARN = 900  # timesteps before the first fault
 BLOCK = 100  # timesteps that go in at once: one shape, one program
 
 
@@ -102,7 +103,7 @@ class Subject:
 
     def __init__(self, learner: Any, state: Any, batched: bool = False):
         self.learner, self.state, self.batched = learner, state, batched
-        self.first, self.said = state, 0
+        self.first, self.said, self.seen = state, 0, 0
         self.last = np.full((1, 1), np.nan)
 
     def advance(self, r: Rows, starts: np.ndarray | None = None) -> np.ndarray:
@@ -245,54 +246,54 @@ class Outcome(NamedTuple):
     failed: str
 
 
-def soak(
-    subject: Subject,
-    folder: Path,
-    rng: np.random.Generator,
-    faults: list[str],
-    learn: int = 900,
-    recover: int = 500,
-    lengths: tuple[int, ...] = (BLOCK,),
-) -> list[Outcome]:
-    """One fault after the other, of lengths drawn at random; clean rows between them."""
-    folder.mkdir(exist_ok=True)
-    path, t = folder / "state", 0
+def clean(subject: Subject, count: int, rng: np.random.Generator) -> Rows:
+    """The next rows, with nothing wrong."""
+    subject.seen += count
+    return rows(subject.seen - count, count, rng)
+
+
+def learn(subject: Subject, rng: np.random.Generator) -> None:
+    subject.advance(clean(subject, LEARN, rng))
+
+
+def one(
+    subject: Subject, folder: Path, rng: np.random.Generator, fault: str, length: int, recover: int
+) -> Outcome:
+    """A fault, and then clean rows: ``recover`` of them, and a block that is scored."""
+    path, failed = folder / "state", ""
     # A forecaster learns from values that are too large, but not that much: nothing is lost.
-    forecasts = isinstance(subject.learner, rtrl.Forecaster)
+    quiet = isinstance(subject.learner, rtrl.Forecaster) and fault == "1e6"
+    rtrl.save(path, subject.state)
+    if fault in OF_DISK:
+        OF_DISK[fault](subject, path, rng)
+    else:
+        spoil, must_say = OF_DATA[fault]
+        r, said = clean(subject, length, rng), subject.said
+        before = r.xs.copy(), r.ys.copy()
+        spoil(r, rng)
+        changed = any((a != b).any() for a, b in zip((r.xs, r.ys), before, strict=True))
+        if not np.isfinite(subject.advance(r, rng.random(length) < 0.2)).all():
+            failed = "a prediction is not finite"
+        elif must_say and changed and subject.said == said and not quiet:
+            failed = "nothing was said"
+    if not finite(subject.state):
+        failed = "the state is not finite"
+    rtrl.save(path, subject.state)
+    if not same(rtrl.load(path, subject.first), subject.state):
+        failed = "the state that was saved is another one"
+    subject.advance(clean(subject, recover, rng))
+    nrmse = loss(subject, clean(subject, BLOCK, rng))
+    if not nrmse < GOOD:
+        failed = failed or "learning has not gone on"
+    return Outcome(fault, round(nrmse, 4), failed)
 
-    def clean(count):
-        nonlocal t
-        t += count
-        return rows(t - count, count, rng)
 
-    subject.advance(clean(learn))
-    outcomes = []
-    for fault in faults:
-        failed = ""
-        rtrl.save(path, subject.state)
-        if fault in OF_DISK:
-            OF_DISK[fault](subject, path, rng)
-        else:
-            spoil, must_say = OF_DATA[fault]
-            quiet = forecasts and fault == "1e6"
-            r, said = clean(int(rng.choice(lengths))), subject.said
-            spoil(r, rng)
-            starts = rng.random(len(r.xs)) < 0.2
-            if not np.isfinite(subject.advance(r, starts)).all():
-                failed = "a prediction is not finite"
-            elif must_say and subject.said == said and not quiet:
-                failed = "nothing was said"
-        if not finite(subject.state):
-            failed = "the state is not finite"
-        rtrl.save(path, subject.state)
-        if not same(rtrl.load(path, subject.first), subject.state):
-            failed = "the state that was saved is another one"
-        subject.advance(clean(recover))
-        nrmse = loss(subject, clean(BLOCK))
-        if not nrmse < GOOD:
-            failed = failed or "learning has not gone on"
-        outcomes.append(Outcome(fault, round(nrmse, 4), failed))
-    return outcomes
+def soak(
+    subject: Subject, folder: Path, rng: np.random.Generator, faults: list[str], recover: int
+) -> list[Outcome]:
+    """One fault after the other."""
+    learn(subject, rng)
+    return [one(subject, folder, rng, fault, BLOCK, recover) for fault in faults]
 
 
 # Whom ---------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from cases import DENSE_RULES, EVERY_CELL, IN, data, network
 from learning import finite, identical, learner, leaves
 
 import rtrl
+from rtrl.engine import after
 
 
 def wild(length, batch, sample):
@@ -87,3 +88,10 @@ def test_without_a_batch_and_in_looking_ahead():
     hidden = jax.tree.map(lambda a: a * jnp.inf, state.carry)
     _, carry = one.predict(state, jnp.ones(IN), hidden)
     assert finite(carry)
+
+
+def test_what_waits_for_parameters_takes_empty_ones():
+    """A layer without inputs has weights of no numbers."""
+    for tree in ([jnp.zeros((3, 0)), jnp.ones(2)], [jnp.zeros((3, 0))], []):
+        for said in (True, False):
+            assert bool(jax.jit(after)(jnp.bool_(said), tree)) == said
