@@ -34,7 +34,6 @@ def plain() -> dict[str, Callable[..., Any]]:
     return {
         "branch": branch,
         "in_place": lambda change, value, *operands: change(value, *operands),
-        "weighted_sum": lambda weights, rows: (weights[..., None] * rows).sum(0),
         "sum_over_time": lambda a: a.sum(0),
         "global_norm": lambda tree: jnp.sqrt(
             sum(jnp.square(jnp.abs(a)).sum() for a in jax.tree.leaves(tree))
@@ -120,7 +119,6 @@ def alone(rounds: int) -> list[dict[str, Any]]:
     What is summed is computed on the way, as in the engine: that is what XLA trips over.
     """
     import jax
-    import jax.numpy as jnp
     from _networks import stack
 
     from rtrl.engine import _xla
@@ -128,22 +126,8 @@ def alone(rounds: int) -> list[dict[str, Any]]:
     def normal(*shape: int):
         return jax.random.normal(jax.random.key(0), shape)
 
-    def complex_weights(f: Callable) -> Callable:
-        return lambda a, b, rows: f(jax.lax.complex(a * b, a - b), rows)
-
-    rows = normal(16, 64, 64) + 1j * normal(16, 64, 64)
     gradient = [leaf for leaf in jax.tree.leaves(stack("LRU")) if hasattr(leaf, "dtype")]
     cases: dict[str, tuple[str, Callable, tuple]] = {
-        "weighted_sum": (
-            "16 samples, N = H = 64, complex, weights made on the way",
-            complex_weights,
-            (normal(16, 64), normal(16, 64), rows),
-        ),
-        "weighted_sum, weights ready": (
-            "the same, weights as they are",
-            lambda f: f,
-            (normal(16, 64) * (1 + 1j), rows),
-        ),
         "sum_over_time": (
             "64 timesteps of 64 modules, one sample, a product",
             lambda f: lambda a, b: f(a * b),
@@ -155,13 +139,9 @@ def alone(rounds: int) -> list[dict[str, Any]]:
             ([normal(*leaf.shape) for leaf in gradient],),
         ),
     }
-    einsum = complex_weights(lambda w, rows: jnp.einsum("bn,bnh->nh", w, rows))
     found = []
     for name, (what, around, data) in cases.items():
-        trick = name.split(",")[0]
-        kinds = {"with": around(getattr(_xla, trick)), "without": around(plain()[trick])}
-        if name == "weighted_sum":
-            kinds["einsum"] = einsum
+        kinds = {"with": around(getattr(_xla, name)), "without": around(plain()[name])}
         programs = {kind: _calls(function, data) for kind, function in kinds.items()}
         times = alternate(programs, rounds, seconds=10)
         row: dict[str, Any] = {"trick": name, "what": what}
@@ -185,7 +165,7 @@ def _calls(function: Callable, data: tuple) -> Callable[[], Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    names = tuple(result["tricks"]["rows"][0]["without"])
+    names = tuple(plain())
     lines = [
         "Four layers, N = 64, H = 128, float32, Adam after every chunk. A timestep of the learner "
         "as it is, and how many times as long it takes with one trick put back to its plain form "
@@ -217,12 +197,11 @@ def table(result: dict[str, Any]) -> str:
         "| trick | of what | with | without | ratio |",
         "|---|---|---:|---:|---:|",
     ]
-    for row in result["alone"]["rows"]:
+    for row in (r for r in result["alone"]["rows"] if r["trick"] in plain()):
         ratio = row["ratio"]
-        also = f" (einsum: {row['einsum']['median']:.1f})" if "einsum" in row else ""
         lines.append(
             f"| {row['trick']} | {row['what']} | {row['with']['median']:.1f} | "
-            f"{row['without']['median']:.1f}{also} | "
+            f"{row['without']['median']:.1f} | "
             f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f}) |"
         )
     made = result["tricks"]

@@ -1,5 +1,7 @@
 """The tables that the contract tests run over: a new cell or rule is one row here."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -100,14 +102,21 @@ IN, OUT, WIDTH = 3, 2, 6
 
 def network(cell: str, depth: int = 2, seed: int = 0, **options) -> rtrl.SequenceModel:
     """A small network of one of the cells."""
+    precision = jax.config.jax_enable_x64  # type: ignore[attr-defined]
+    return _network(cell, depth, seed, precision, tuple(options.items()))
+
+
+@functools.cache  # making one compiles forty small programs
+def _network(cell, depth, seed, precision, options) -> rtrl.SequenceModel:
     key = jax.random.key(seed)
-    return rtrl.SequenceModel(IN, OUT, WIDTH, depth, ALL_CELLS[cell], key=key, **options)
+    return rtrl.SequenceModel(IN, OUT, WIDTH, depth, ALL_CELLS[cell], key=key, **dict(options))
 
 
 def squared_error(prediction, target):
     return ((prediction - target) ** 2).sum()
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def data(length: int, batch: int | None, seed: int):
     """Random inputs, targets, weights (some zero, some negative) and resets."""
     keys = jax.random.split(jax.random.key(seed), 4)

@@ -1,5 +1,6 @@
 """Test configuration: CPU, and both precisions in one process."""
 
+import gc
 import os
 
 import jax
@@ -7,6 +8,9 @@ import pytest
 from hypothesis import settings
 
 jax.config.update("jax_platforms", "cpu")
+
+# Tracing makes millions of small objects that live: looking for garbage among them took a seventh.
+gc.set_threshold(200_000, 20, 50)
 
 # The default run draws the same examples every time; `make test-full` draws new ones.
 settings.register_profile("repeat", derandomize=True, deadline=None)

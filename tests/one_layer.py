@@ -30,7 +30,8 @@ def unrolled(cell, xs):
 
 
 def relative_error(a, b):
-    errors = jax.tree.map(lambda x, y: jnp.linalg.norm(x - y) / jnp.linalg.norm(y), a, b)
+    a, b = (jax.tree.map(np.asarray, tree) for tree in (a, b))  # nothing to compile
+    errors = jax.tree.map(lambda x, y: np.linalg.norm(x - y) / np.linalg.norm(y), a, b)
     return {
         jax.tree_util.keystr(p): float(e) for p, e in jax.tree_util.tree_leaves_with_path(errors)
     }

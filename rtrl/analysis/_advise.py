@@ -82,6 +82,9 @@ def advise(cell_or_model: PyTree, length: int) -> Any:
     Raises:
         ValueError: a length below 1, or a tree without cells.
 
+    A network warns of it by itself when it is made, where asked: see the ``advise`` of
+    `rtrl.SequenceModel`.
+
     Source: Seleznova, arXiv:2605.05113; for the sensitivity Zucchet's thesis, equation A.49.
     """
     require_integer(length, "length", 1, "(timesteps)")

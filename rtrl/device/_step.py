@@ -99,7 +99,8 @@ def _innermost(learner: Any, state: Any) -> tuple[OnlineLearner, LearnerState]:
     stream = stream_of(state)
     require(stream is None or stream.chunk == 1, "state", "a stream in chunks of 1 timestep",
             f"chunks of {stream.chunk if stream else 1}")  # fmt: skip
-    return dataclasses.replace(inner, on_nonfinite="skip", donate=False), core
+    asked = "ignore" if inner.on_nonfinite == "ignore" else "skip"
+    return dataclasses.replace(inner, on_nonfinite=asked, donate=False), core
 
 
 class _Arrays:

@@ -35,7 +35,7 @@ from rtrl.engine._matrices import (
     temporal_errors,
 )
 from rtrl.engine._partials import Partials
-from rtrl.engine._xla import branch, in_place, sum_over_time, weighted_sum
+from rtrl.engine._xla import branch, in_place, sum_over_time
 
 
 class Trace(eqx.Module):
@@ -224,8 +224,8 @@ def read(trace: Trace, errors: Inexact[Array, "B d N"], *, choose: bool = False)
 
     def projection(s):
         # The d numbers of a module count as samples: the gradient sums over both alike.
-        weights, rows = errors.reshape(-1, errors.shape[-1]), s.reshape(-1, *s.shape[2:])
-        return weighted_sum(weights, rows, choose=choose)
+        weights, rows = errors.reshape(-1, errors.shape[-1], 1), s.reshape(-1, *s.shape[2:])
+        return (choose_zero(weights == 0, weights * rows) if choose else weights * rows).sum(0)
 
     def module(s):
         return (choose_zero(errors == 0, errors * s) if choose else errors * s).sum((0, 1))

@@ -192,41 +192,6 @@ def _total(leaves: list[Array], term: Callable[[Array], Array]) -> Float[Array, 
     return jnp.concatenate([t.astype(dtype) for t in sums]).sum()
 
 
-def weighted_sum(
-    weights: Inexact[Array, "B N"], rows: Inexact[Array, "B N H"], *, choose: bool = False
-) -> Array:
-    """Sum rows over samples, ``sum_b w_b rows_b``, module by module.
-
-    ``choose``: a row of weight zero counts for nothing, whatever is in it.
-
-    On a CPU a loop of whole rows: XLA's reduction over a leading axis does not vectorise where it
-    has to make complex weights on the way.
-
-    Measured: 2.4 times as fast there (B = 16, N = H = 64), but 0.4 times where the weights are
-    ready, and a whole learner with 16 samples is not faster for it (0.89 to 0.99).
-    """
-
-    def times(w, row):
-        product = w[..., None] * row
-        return jnp.where(w[..., None] == 0, 0, product) if choose else product
-
-    if len(weights) == 1:
-        return times(weights[0], rows[0])
-
-    def loop(weights, rows):
-        def add(total, sample):
-            w, row = sample
-            return total + times(w, row), None
-
-        total = jnp.zeros_like(rows[0], jnp.result_type(weights, rows))
-        return jax.lax.scan(add, total, (weights, rows), unroll=2)[0]
-
-    def plain(weights, rows):
-        return times(weights, rows).sum(0)
-
-    return jax.lax.platform_dependent(weights, rows, cpu=loop, default=plain)
-
-
 def sum_over_time(a: Inexact[Array, "K *rest"]) -> Array:
     """``a.sum(0)``, without axes of length 1.
 

@@ -50,8 +50,9 @@ def differentiate(
         result, seen = observe(state.model, state.carry, data, rule=learner.rule, key=key)
         return result, {"observations": seen, "time": state.step}
     result = chunk_gradient(
-        state.model, learner.loss, state.carry, data, rule=learner.rule, key=key, forgive=True
-    )
+        state.model, learner.loss, state.carry, data, rule=learner.rule, key=key,
+        forgive=learner.on_nonfinite != "ignore",
+    )  # fmt: skip
     return result, None
 
 

@@ -55,9 +55,12 @@ class OnlineLearner(eqx.Module):
             parameter or a number of the optimizer's state so, is left out whole; ``out.skipped``
             counts. ``"raise"``: any of these raises `NonFiniteError` after the call, with the
             untouched state as ``error.state``; this waits for every call and donates nothing.
+            ``"ignore"``: nothing is looked for, for data that are known to be good: one NaN in an
+            input, a target, a gradient or an update spreads and ends learning. It takes no guard.
         guard: bounds how far one sample can move the learner, see `Guard`; ``None``: nothing stands
             between data and gradient. With or without one nothing that is carried is ever
-            non-finite: what has overflowed begins anew, and ``out.restarted`` counts it.
+            non-finite (unless that is ignored): what has overflowed begins anew, and
+            ``out.restarted`` counts it.
         donate: let the new state reuse the memory of the old one, which can then not be used
             again: trying to says so in a `ValueError`. ``False`` keeps old states alive. Ctrl-C
             while a call uses up its state waits until the new one is there (a second Ctrl-C does
@@ -75,7 +78,7 @@ class OnlineLearner(eqx.Module):
     optimizer: optax.GradientTransformation = eqx.field(static=True)
     rule: Rule
     update_every: int = eqx.field(static=True)
-    on_nonfinite: Literal["skip", "raise"] = eqx.field(static=True)
+    on_nonfinite: Literal["skip", "raise", "ignore"] = eqx.field(static=True)
     guard: Guard | None
     donate: bool = eqx.field(static=True)
 
@@ -86,7 +89,7 @@ class OnlineLearner(eqx.Module):
         *,
         rule: Rule = RTRL(),  # noqa: B008  (a frozen dataclass)
         update_every: int = 1,
-        on_nonfinite: Literal["skip", "raise"] = "skip",
+        on_nonfinite: Literal["skip", "raise", "ignore"] = "skip",
         guard: Guard | None = None,
         donate: bool = True,
     ):
@@ -106,8 +109,8 @@ class OnlineLearner(eqx.Module):
             update_every,
         )
         require_every_update(optimizer, update_every)
-        known = on_nonfinite in ("skip", "raise")
-        require(known, "on_nonfinite", "'skip' or 'raise'", on_nonfinite)
+        known = on_nonfinite in ("skip", "raise", "ignore")
+        require(known, "on_nonfinite", "'skip', 'raise' or 'ignore'", on_nonfinite)
         self.loss = loss
         self.optimizer = optimizer
         self.rule = rule
@@ -115,6 +118,8 @@ class OnlineLearner(eqx.Module):
         self.on_nonfinite = on_nonfinite
         expected = "an rtrl.Guard or None"
         require(guard is None or isinstance(guard, Guard), "guard", expected, guard)
+        alone = guard is None or on_nonfinite != "ignore"
+        require(alone, "guard", "None where on_nonfinite is 'ignore'", guard)
         self.guard = guard
         self.donate = donate
 

@@ -44,7 +44,7 @@ def advance_one(learner, data, chunk, state):
     # A timestep is a chunk of one: there is one learning step, not two.
     data = jax.tree.map(lambda a: a[None], data)
     state, out = _learn(learner, state, data)
-    state, out = _renewed(state, out, data)
+    state, out = _renewed(learner, state, out, data)
     first = jax.tree.map(lambda a: a[0], dataclasses.replace(out, grad_norm=out.loss))
     return state, dataclasses.replace(first, grad_norm=out.grad_norm)
 
@@ -68,11 +68,15 @@ def advance_many(learner, data, chunk, state):
     norms = jnp.concatenate([out.grad_norm for out in outs])
     outs = [dataclasses.replace(out, grad_norm=out.loss) for out in outs]  # of a shape to be joined
     out = dataclasses.replace(jax.tree.map(join, *outs), grad_norm=norms)
-    return _renewed(eqx.combine(arrays, static), out, data)
+    return _renewed(learner, eqx.combine(arrays, static), out, data)
 
 
-def _renewed(state: LearnerState, out: StepOutput, data: Chunk) -> tuple[LearnerState, StepOutput]:
+def _renewed(
+    learner: Any, state: LearnerState, out: StepOutput, data: Chunk
+) -> tuple[LearnerState, StepOutput]:
     """What no gradient has shown, at the end of a call: a look at every trace."""
+    if learner.on_nonfinite == "ignore":
+        return state, out
     axes = axes_of((state, data)) - axes_of(state.model)
     carry, lost = renew(state.model, state.carry, data.weights.ndim == out.loss.ndim + 1)
     restarted = out.restarted.at[-1].add(sum_over(lost.sum().astype(jnp.int32), axes))
@@ -95,7 +99,10 @@ def _learn(
     learner: Any, state: LearnerState, data: Chunk, renewing: bool = True
 ) -> tuple[LearnerState, StepOutput]:
     """Learn from one chunk."""
-    given, (data, present) = data, remove_nonfinite(data)
+    looking = learner.on_nonfinite != "ignore"
+    given, present = data, jnp.ones(data.weights.shape, bool)
+    if looking:
+        data, present = remove_nonfinite(data)
     guard: Any = learner.guard
     guarding: Any = state.guard
     bounded = jnp.zeros(data.weights.shape, bool)
@@ -106,7 +113,7 @@ def _learn(
     result, observed = differentiate(learner, state, data)
     # One number tells whether any of them is not finite, or too large to be squared.
     norm = global_norm(result.grads)
-    finite = jnp.isfinite(norm)
+    finite = jnp.isfinite(norm) if looking else jnp.ones((), bool)
     grads, too_large = result.grads, jnp.zeros((), bool)
     if guard is not None and observed is None:  # a filter has a gate of its own
         factor, guarding, too_large = bound_gradient(guard, guarding, norm, len(data.xs), alarm)
@@ -126,7 +133,7 @@ def _learn(
         )
     # An overflowed trace shows in the gradient, unless its error is zero; see `_renewed`.
     carry, lost = result.carry, jnp.zeros((), bool)
-    if renewing:
+    if renewing and looking:
         suspected = after(~finite, eqx.filter(model, eqx.is_inexact_array))
         carry, lost = renew(state.model, carry, data.weights.ndim == 2, suspected)
 
@@ -228,12 +235,14 @@ def _update(learner, state, grads, go: Bool[Array, ""]) -> tuple[PyTree, PyTree,
         return optax.apply_updates(params, updates), opt_state
 
     # The optimizer's moments are left as well: a window without data is no step of time for it.
-    good = branch(
-        go,
-        lambda *now: all_finite(optimize(*now)),
-        lambda *now: jnp.zeros((), bool),
-        params, state.opt_state, grads,
-    )  # fmt: skip
+    good = go
+    if learner.on_nonfinite != "ignore":
+        good = branch(
+            go,
+            lambda *now: all_finite(optimize(*now)),
+            lambda *now: jnp.zeros((), bool),
+            params, state.opt_state, grads,
+        )  # fmt: skip
     params, opt_state = branch(
         good, optimize, lambda params, opt_state, grads: (params, opt_state),
         params, state.opt_state, grads,

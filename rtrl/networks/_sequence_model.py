@@ -1,5 +1,6 @@
 """The paper's network: encoder, residual blocks around recurrent cells, decoder."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -43,6 +44,9 @@ class SequenceModel(eqx.Module):
         dropout: probability of dropping a feature, in ``[0, 1)``.
         encoder, decoder: modules to use instead of the dense ones; each sees one timestep of one
             sample.
+        advise: asked about the finished network, such as
+            ``functools.partial(rtrl.analysis.advise, length=784)``: a ``UserWarning`` says it of
+            every layer that will not hold what it is given over a sequence.
         key: PRNG key of the initialisation.
 
     Raises:
@@ -77,6 +81,7 @@ class SequenceModel(eqx.Module):
         dropout: float = 0.0,
         encoder: Callable | None = None,
         decoder: Callable | None = None,
+        advise: Callable[[Any], Any] | None = None,
         key: PRNGKeyArray,
     ):
         require(in_size is not None or encoder is not None, "in_size", "features of a timestep "
@@ -100,6 +105,9 @@ class SequenceModel(eqx.Module):
             )  # fmt: skip
             self.layers.append(block)
         self.decoder = dense(width, out_size, key=decoder_key) if decoder is None else decoder
+        for advice in () if advise is None else advise(self):
+            if advice.verdict != "holds":
+                warnings.warn(str(advice), stacklevel=2)
 
     def __call__(
         self,

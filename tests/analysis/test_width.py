@@ -1,5 +1,6 @@
 """Finite width: exact energies against integers, samples and limits; advice against simulation."""
 
+import functools
 import math
 from fractions import Fraction
 
@@ -142,9 +143,19 @@ def test_the_jacobian_at_rest_is_that_of_the_cell():
 
 
 def test_advice_for_networks_and_what_is_refused():
-    model = rtrl.SequenceModel(
-        1, 1, 4, 2, lambda size, key: rtrl.cells.LRU(size, 4, key=key), key=jax.random.key(0)
-    )
+    def network(**options):
+        def cell(size, key):
+            return rtrl.cells.LRU(size, 4, key=key)
+
+        return rtrl.SequenceModel(1, 1, 4, 2, cell, key=jax.random.key(0), **options)
+
+    model = network()
+    over = max(advise(model, 2), key=lambda a: a.reach).reach  # of one layer, not of the other
+    asked = int(2 * over)
+    with pytest.warns(UserWarning) as warned:
+        network(advise=functools.partial(advise, length=asked))
+    said = [str(a) for a in advise(model, asked) if a.verdict != "holds"]
+    assert 0 < len(said) < 2 and [str(w.message) for w in warned] == said
     assert [a.where for a in advise(model, 50)] == ["layers[0]", "layers[1]"]
     for arguments, name in [((model, 0), "length"), (({"a": 1}, 5), "cell_or_model")]:
         with pytest.raises(ValueError, match=f"^{name}: "):

@@ -1,5 +1,6 @@
 """Exported C does what JAX does: every cell, rule, optimizer, stream; and refuses what it can't."""
 
+import functools
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from c_learner import CLearner, Step, arrays, distance
 
 import rtrl
 from rtrl import tasks
+from rtrl.device._source import source
 
 #: Single precision, other order of sums and other exp, tanh: 1e-6 a number; Adam divides by the
 #: root of its second moment, in the first steps a gradient that may be mostly rounding.
@@ -99,6 +101,26 @@ def test_every_optimizer_learns_as_in_jax(name, tmp_path):
     learner, state = build("LeakyIntegrator", OPTIMIZERS[name])
     worst = each_step(learner, state, CLearner(learner, state, tmp_path), steps_of(16))
     assert worst[0] < STEP, worst
+
+
+def test_one_that_does_not_look_learns_as_in_jax(tmp_path):
+    learner, state = build(on_nonfinite="ignore")
+    steps = [s for s in steps_of(14) if np.isfinite(s.x).all()]
+    steps = [s if s.y is None or np.isfinite(s.y).all() else s._replace(y=None) for s in steps]
+    worst = each_step(learner, state, CLearner(learner, state, tmp_path), steps)
+    assert worst[0] < STEP, worst
+
+
+def test_a_gradient_need_not_be_whole_before_it_is_used_where_nothing_is_looked_for():
+    """Beside the state, a seventh of it at most."""
+    cell = functools.partial(rtrl.cells.LRU, hidden_size=16)
+    model = rtrl.SequenceModel(2, 1, 16, 1, lambda n, key: cell(n, key=key), norm=None, key=KEY)
+    ignoring, looking = (
+        rtrl.OnlineLearner(cases.squared_error, optax.sgd(1e-3), on_nonfinite=name)
+        for name in ("ignore", "skip")
+    )
+    c, other = (source(one, one.init(model), "learner") for one in (ignoring, looking))
+    assert c.scratch_bytes < 0.15 * c.state_bytes < other.scratch_bytes
 
 
 def test_updates_every_few_steps(tmp_path):

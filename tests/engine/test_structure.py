@@ -540,6 +540,8 @@ def test_dependence_is_proven():
         "compared": lambda x: jnp.where(x > 5, 1.0, 2.0),
         "counted": lambda x: jax.lax.while_loop(lambda z: z < x, lambda z: z + 1, 0.0),
         "carried": lambda x: jax.lax.fori_loop(0, 3, lambda i, z: (z[1], x), (0.0, 0.0))[0],
+        "carried on": lambda x: jax.lax.while_loop(
+            lambda z: z[0] < 3, lambda z: (z[0] + 1, x, z[1]), (0, 0.0, 0.0))[2],
         "branch": lambda x: jax.lax.cond(x > 5, lambda: 1.0, lambda: 2.0),
         "spike": spike,
         "liar": liar,

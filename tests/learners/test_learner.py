@@ -531,7 +531,8 @@ def test_unknown_options_are_refused():
         ({"rule": "rtrl"}, "rule: expected a rule such as"),
         ({"rule": rtrl.RTRL}, "rule: expected a rule such as"),
         ({"update_every": 0}, "update_every: expected an integer"),
-        ({"on_nonfinite": "ignore"}, "on_nonfinite: expected 'skip' or 'raise'"),
+        ({"on_nonfinite": "stop"}, "on_nonfinite: expected 'skip', 'raise' or 'ignore'"),
+        ({"on_nonfinite": "ignore", "guard": rtrl.Guard()}, "guard: expected None where on_non"),
         ({"optimizer": 1e-3}, "optimizer: expected an optax"),
     ]:
         with pytest.raises(ValueError, match=message):

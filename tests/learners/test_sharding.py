@@ -126,7 +126,8 @@ def main():
 
 @pytest.mark.core
 def test_learning_with_the_batch_on_several_devices_is_learning_on_one():
-    flags = f"--xla_force_host_platform_device_count={DEVICES}"
+    devices = f"--xla_force_host_platform_device_count={DEVICES}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {devices}"
     path = os.pathsep.join(filter(None, sys.path))
     run = subprocess.run(
         [sys.executable, __file__],
