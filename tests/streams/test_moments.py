@@ -1,5 +1,6 @@
 """Running moments: those of a plain loop, and what wild values and changes do to them."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -66,6 +67,15 @@ def test_one_wild_value_hardly_moves_them(at):
         assert max(where(m)[1] for m in all_of_them) < 2
 
 
+def test_nor_do_many_that_do_not_last():
+    """One in ten, of any size: a window lets in one of them."""
+    values = sine(1000)
+    values[300:400][np.random.default_rng(0).random(100) < 0.1] = -1e38
+    all_of_them = run(values)
+    assert max(where(m)[1] for m in all_of_them) < 4
+    assert abs(where(all_of_them[-1])[0]) < 0.2
+
+
 def test_a_value_after_a_constant_is_wild_too():
     values = np.full((4000, 1), 5.0)
     values[1500] = 1e38
@@ -115,8 +125,6 @@ def test_numbers_too_large_to_be_squared_are_missing():
 
 def front_door(x, **options):
     """Forecasts of the next value by a layer of 8 modules, as `rtrl stream` has it but smaller."""
-    import jax
-
     model = rtrl.SequenceModel(
         1, 1, 8, 1, lambda size, key: rtrl.cells.LRU(size, 8, key=key), norm=None, glu="half1",
         key=jax.random.key(0),
