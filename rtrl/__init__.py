@@ -28,6 +28,7 @@ from rtrl.networks import GLU as GLU
 from rtrl.networks import Block as Block
 from rtrl.networks import Readout as Readout
 from rtrl.networks import SequenceModel as SequenceModel
+from rtrl.networks import Sequential as Sequential
 from rtrl.networks import random_feedback as random_feedback
 from rtrl.rules import BPTT as BPTT
 from rtrl.rules import KFRTRL as KFRTRL

@@ -57,6 +57,10 @@ ZOO = {
         cells.AdaptiveLIF, **SPIKES, detach_reset=True, reset="zero",
         surrogate=cells.surrogate.arctan,
     ),
+    "CubaLIF": zoo(cells.CubaLIF, **SPIKES, syn_min=1.0, syn_max=5.0),
+    "CubaLIF-detached": zoo(
+        cells.CubaLIF, **SPIKES, detach_reset=True, reset="subtract"
+    ),
     "ResonateAndFire": zoo(cells.ResonateAndFire, **SPIKES),
     "ResonateAndFire-detached": zoo(
         cells.ResonateAndFire, **SPIKES, detach_reset=True,

@@ -139,6 +139,14 @@ def adaptive_lif(p, h, x, zero=False):
     return v - p.beta * a, a
 
 
+def cuba_lif(p, h, x, zero=False):
+    v, i = h
+    v = np.where(v > 0.5, 0 if zero else v - 0.5, v)
+    a, b = np.exp(-1 / np.exp(p.tau_log)), np.exp(-1 / np.exp(p.tau_syn_log))
+    i = b * i + (1 - b) * (p.W @ x + p.bias)
+    return a * v + (1 - a) * i, i
+
+
 def resonate_and_fire(p, h, x):
     z = h[0] + 1j * (h[1] - 0.5 * (h[1] > 0.5))
     z = np.exp(-1 / np.exp(p.tau_log) + 1j * p.omega) * z + p.W @ x + p.b
@@ -170,6 +178,8 @@ EQUATIONS = {
     "LIF-zero": lambda p, h, x: lif(p, h, x, zero=True),
     "AdaptiveLIF": adaptive_lif,
     "AdaptiveLIF-detached": lambda p, h, x: adaptive_lif(p, h, x, zero=True),
+    "CubaLIF": lambda p, h, x: cuba_lif(p, h, x, zero=True),
+    "CubaLIF-detached": cuba_lif,
     "ResonateAndFire": resonate_and_fire,
     "ResonateAndFire-detached": resonate_and_fire,
 }

@@ -8,6 +8,7 @@ from rtrl.cells._base import is_cell as is_cell
 from rtrl.cells._base import is_dense as is_dense
 from rtrl.cells._block_diagonal import BlockDiagonal as BlockDiagonal
 from rtrl.cells._complex_diagonal import ComplexDiagonal as ComplexDiagonal
+from rtrl.cells._cuba_lif import CubaLIF as CubaLIF
 from rtrl.cells._dense_rnn import GRU as GRU
 from rtrl.cells._dense_rnn import LSTM as LSTM
 from rtrl.cells._dense_rnn import LinearRNN as LinearRNN

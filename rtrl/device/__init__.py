@@ -7,5 +7,7 @@ loops (``_blocks``, ``_expressions``).
 """
 
 from rtrl.device._export import export as export
+from rtrl.device._nir import from_nir as from_nir
+from rtrl.device._nir import to_nir as to_nir
 from rtrl.device._pack import pack as pack
 from rtrl.device._pack import unpack as unpack

@@ -5,3 +5,4 @@ from rtrl.networks._feedback import random_feedback as random_feedback
 from rtrl.networks._readout import GLU as GLU
 from rtrl.networks._readout import Readout as Readout
 from rtrl.networks._sequence_model import SequenceModel as SequenceModel
+from rtrl.networks._sequential import Sequential as Sequential

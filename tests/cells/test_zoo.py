@@ -112,6 +112,7 @@ DECAYS = {
     cells.DiagGate: lambda c: 1 - sig(np.asarray(c.b_s, float)),
     cells.LIF: lambda c: np.exp(-np.exp(-c.tau_log)),
     cells.AdaptiveLIF: lambda c: np.exp(-np.exp(-c.tau_log)),
+    cells.CubaLIF: lambda c: np.exp(-np.exp(-c.tau_log)),
     cells.ResonateAndFire: lambda c: np.exp(-np.exp(-c.tau_log)),
 }
 
@@ -141,6 +142,7 @@ def test_time_constants_start_log_uniform(cell):
         (cells.DiagGate, ("W_s", "W")),
         (cells.LIF, ("W",)),
         (cells.AdaptiveLIF, ("W",)),
+        (cells.CubaLIF, ("W",)),
         (cells.ResonateAndFire, ("W",)),
     ],
     ids=lambda v: getattr(v, "__name__", ""),
@@ -188,6 +190,8 @@ def test_other_starts():
     adaptive = start(cells.AdaptiveLIF, adapt_min=20.0, adapt_max=100.0)
     assert_log_uniform(np.exp(adaptive.tau_a_log), 20.0, 100.0)
     assert np.allclose(adaptive.beta, 1.8)
+    filtered = start(cells.CubaLIF, syn_min=2.0, syn_max=30.0)
+    assert_log_uniform(np.exp(filtered.tau_syn_log), 2.0, 30.0)
     omega = np.asarray(start(cells.ResonateAndFire, max_omega=1.0).omega)
     assert 0 <= omega.min() and omega.max() <= 1 and abs(omega.mean() - 0.5) < 0.02
     assert 0.45 < (np.asarray(start(cells.SignedGate).b_a) < 0).mean() < 0.55
@@ -246,6 +250,7 @@ BAD = [
     (cells.LIF, {"reset": "soft"}, "reset: expected 'subtract' or 'zero', got 'soft'"),
     (cells.LIF, {"surrogate": "arctan"}, "surrogate: expected a function"),
     (cells.AdaptiveLIF, {"adapt_min": 0.0}, "adapt_min: expected a positive"),
+    (cells.CubaLIF, {"syn_max": 0.5}, "syn_max: expected at least syn_min"),
     (cells.ResonateAndFire, {"max_omega": 0.0}, "max_omega: expected a positive frequency"),
 ]
 

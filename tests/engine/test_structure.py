@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
+import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -432,6 +433,24 @@ def remembered(x):
     return memory[...]
 
 
+def added_up(x):
+    """Nothing comes out of what puts x there."""
+    memory = jax.new_ref(jnp.zeros_like(x))
+    jax.ref.addupdate(memory, ..., x)
+    return memory[...]
+
+
+def called_back(x):
+    """Through the host, which remembers: the second call is not given x."""
+    call = jax.experimental.io_callback
+    call(lambda value: value, x, x, ordered=True)
+    return call(lambda: np.zeros(x.shape, x.dtype), x, ordered=True)
+
+
+def across(h):
+    return jnp.broadcast_to(h[:, None], (N, N))
+
+
 def cumulated(h):
     return jax.lax.scan(lambda total, x: (total + x, total + x), 0.0, h)[1]
 
@@ -464,10 +483,14 @@ MIXED = [
     lambda c, h, u: jnp.stack([h, u]).reshape(N, 2).sum(1),
     lambda c, h, u: jax.lax.cond(h.sum() > 0, lambda: u, lambda: -u),
     lambda c, h, u: jax.lax.cond(c.mask[0] > 0, lambda: h, lambda: h[::-1]),
+    lambda c, h, u: jax.lax.cond(c.mask[0] > 0, lambda: across(h), lambda: across(h).T).sum(1),
+    lambda c, h, u: jax.lax.cond(c.mask[0] > 0, lambda: across(h).T, lambda: across(h)).sum(1),
     lambda c, h, u: jax.lax.while_loop(lambda z: z.sum() > 1, lambda z: z / 2, h),
     lambda c, h, u: jnp.einsum("in,jn->ij", jnp.stack([h, u, h]), jnp.stack([h, u, u]))[0],
     lambda c, h, u: jnp.einsum("nm,nm->n", *jnp.broadcast_arrays(h[:, None], u[None, :])),
     lambda c, h, u: h + remembered(u)[::-1],
+    lambda c, h, u: h + added_up(u)[::-1],
+    lambda c, h, u: h + jax.jit(added_up)(u)[::-1],
     lambda c, h, u: mixed_slope(h) + u,
 ]  # fmt: skip
 
@@ -546,6 +569,8 @@ def test_dependence_is_proven():
         "spike": spike,
         "liar": liar,
         "remembered": remembered,
+        "added up": added_up,
+        "called back": called_back,
     }  # fmt: skip
     for name, function in dependent.items():
         assert depends(function, one), name
