@@ -9,7 +9,7 @@ Faults of 10, 100 or 1,000 timesteps (targets missing for 10,000, once) come one
 random order, with 800 clean timesteps after each, of which the last 100 are scored: a sine and a
 little noise, NRMSE of the next value. After every fault all predictions and all that is carried
 must be finite, the state saved and loaded again the same, the NRMSE below .5, and where something
-was lost it must have been counted. `tests/faults.py` has the faults.
+was lost it must have been counted. `tests/injected_faults.py` has the faults.
 
 guarded: `OnlineLearner` with `Guard(divergence=100)`, Adam, two samples of which one ends and
 begins at random. standardised: `Standardized`, Adam; "filter": the same by a Kalman filter.
@@ -29,7 +29,7 @@ from _timing import RESULTS, provenance, say
 import rtrl
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import faults
+import injected_faults as faults
 
 FOLDER = RESULTS / "faults"
 SUBJECTS = {

@@ -50,7 +50,7 @@ def learner_of(cell, sizes, guard, rate, depth, norm, front):
     def new(size, key):
         return getattr(rtrl.cells, cell)(size, 8, key=key)
 
-    model = rtrl.SequenceModel(*sizes, 8, depth, new, key=jax.random.key(1), norm=norm)
+    model = rtrl.SequenceModel(sizes[0], sizes[1], 8, depth, new, key=jax.random.key(1), norm=norm)
     for rule in (rtrl.RTRL(), rtrl.SnAp1()):  # the second for dense cells
         learner: Any = rtrl.OnlineLearner(squared_error, optax.adam(rate), rule=rule, guard=guard)
         learner = rtrl.Standardized(learner) if front else learner
@@ -168,7 +168,7 @@ def clean(name: str) -> dict:
         sizes, loss = ((1, 10), optax.softmax_cross_entropy_with_integer_labels)
         if name == "copy":
             sizes, loss = (8, 14), rtrl.tasks.copying_loss
-        model = rtrl.SequenceModel(*sizes, 32, 2, cell, key=jax.random.key(0))
+        model = rtrl.SequenceModel(sizes[0], sizes[1], 32, 2, cell, key=jax.random.key(0))
         learner = rtrl.OnlineLearner(loss, optax.adam(3e-3), guard=guard)
         state, losses, bounded = None, [], 0
         for xs, ys, weights in data():

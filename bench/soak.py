@@ -23,6 +23,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -140,7 +141,7 @@ def errors(state, exact):
 
 
 def measure(part, state, out, exact):
-    row = {"MiB": digits(resident_bytes() / 2**20, 6)}
+    row: dict[str, Any] = {"MiB": digits(resident_bytes() / 2**20, 6)}
     numbers = jax.tree.leaves(eqx.filter(state, eqx.is_inexact_array))
     row["finite"] = bool(all(np.isfinite(np.asarray(a)).all() for a in numbers))
     if part in ("learner", "kalman"):

@@ -59,8 +59,9 @@ class Moments(eqx.Module):
 
     @staticmethod
     def empty(shape: tuple[int, ...]) -> "Moments":
-        zeros = [np.zeros(shape) for _ in range(8)]
-        return Moments(*zeros[:5], np.full(shape, float(Moments.FIRST_WINDOW)), *zeros[5:])
+        zero = np.zeros(shape)
+        window = np.full(shape, float(Moments.FIRST_WINDOW))
+        return Moments(zero, zero, zero, zero, zero, window, zero, zero, zero)
 
     def update(self, values: np.ndarray, memory: float = np.inf) -> "Moments":
         """Take in one timestep, ``([batch,] features)``; ``memory`` in timesteps."""

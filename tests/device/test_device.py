@@ -238,6 +238,7 @@ def test_moments_follow_changes_as_in_python(memory, tmp_path):
     for ours, theirs in ((found.inputs, state.inputs), (found.targets, state.targets)):
         for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-9)
+    assert state.inputs and state.targets
     assert abs(state.inputs.mean[0] - 1e4) < 1 and state.targets.deviation[0] < 1.5
 
 

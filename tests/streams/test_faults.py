@@ -1,6 +1,6 @@
 """Every fault of a stream and of a disk at random: learning goes on, and what was lost is said."""
 
-import faults
+import injected_faults as faults
 import numpy as np
 import optax
 import pytest
