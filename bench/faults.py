@@ -29,7 +29,7 @@ from _timing import RESULTS, provenance, say
 import rtrl
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import injected_faults as faults
+import injected_faults as faults  # type: ignore
 
 FOLDER = RESULTS / "faults"
 SUBJECTS = {

@@ -157,7 +157,7 @@ def clean(name: str) -> dict:
     data = clean_series()[name]
 
     def stream(guard):
-        _, out = learn("LRU", *data, guard, rate=3e-3, norm="pre")
+        _, out = learn("LRU", data[0], data[1], guard, rate=3e-3, norm="pre")
         loss = np.asarray(out.loss, np.float64)[len(data[0]) // 5 :]
         return {"loss": float(loss.mean()), "bounded": int(out.bounded.sum())}
 
