@@ -1,4 +1,9 @@
-"""How fast the command line forecasts, beside river's pipeline in Python: `streams.py --speed`."""
+"""How fast the command line forecasts, beside river's pipeline in Python: `streams.py --speed`.
+
+By the clock, rows a second of `rtrl stream` are those after the first block, as it prints them. By
+the processor's time they are the difference of a run on all rows and one on a tenth of them; with
+500 columns most of it is to decide what the columns are, from the first 1,000 rows.
+"""
 
 import csv
 import json
@@ -24,18 +29,32 @@ def measure(path: Path) -> None:
         folder = Path(name)
         for columns, rows in ((2, ROWS), (500, 2000)):
             log = _log(folder / f"{columns}.csv", columns, rows)
-            found[f"river, {columns} columns, rows/s"] = _river(log)
+            wall, used = _river(log)
+            found[f"river, {columns} columns, rows/s"] = wall
+            found[f"river, {columns} columns, rows per processor second"] = used
             out = folder / f"out{columns}"
-            whole = _seconds([*COMMAND, str(log), "--target", "c0", "--out", str(out)])
+            command = [*COMMAND, "--target", "c0", "--out", str(out)]
+            # Once on a tenth of the rows: what is left is what the other rows take, no start in it.
+            short = _log(folder / f"short{columns}.csv", columns, rows // 10)
+            _seconds([*command, str(short)])
+            start, cpu = _seconds([*command, str(short)]), _processor()
+            whole = _seconds([*command, str(log)])
+            more = _processor() - cpu
+            cpu = _processor()
+            _seconds([*command, str(short)])
+            more -= _processor() - cpu
+            found[f"rtrl, {columns} columns, rows per processor second"] = 0.9 * rows / more
             result = json.loads((out / "result.json").read_text())
             figures = result["runs"][0]["figures"]
             found[f"rtrl, {columns} columns, rows/s"] = figures["rows_per_second"]
             found[f"rtrl, {columns} columns, whole command, s"] = whole
+            found[f"rtrl, {columns} columns, a tenth of the rows, s"] = start
         for start in ("first", "second"):
             cache = folder / "cache"
             found |= {f"{start} start: {k}": v for k, v in _live(folder, cache).items()}
         found["help, s"] = _seconds([*COMMAND[:-1], "--help"])
-        found["compiled step from Python, ms"] = _step()
+        found |= _step()
+        found["load after"] = os.getloadavg()[0]
     for name, value in found.items():
         print(f"{name:45s} {value:,.4g}")
     path.write_text(json.dumps(found, indent=1) + "\n")
@@ -51,12 +70,21 @@ def _log(path: Path, columns: int, rows: int) -> Path:
     return path
 
 
-def _river(log: Path) -> float:
-    """Rows a second of ``StandardScaler | LinearRegression``: CSV in, predictions out."""
+def _processor() -> float:
+    """Seconds of all processes that have been waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _river(log: Path) -> tuple[float, float]:
+    """Rows a second of ``StandardScaler | LinearRegression``: CSV in, predictions out.
+
+    By the clock, and by the processor's time.
+    """
     from river import linear_model, preprocessing  # type: ignore
 
     model = preprocessing.StandardScaler() | linear_model.LinearRegression()
-    start, before, rows = time.perf_counter(), None, 0
+    start, cpu, before, rows = time.perf_counter(), time.process_time(), None, 0
     with open(log) as file, open(os.devnull, "w") as out:
         for row in csv.DictReader(file):
             x = {name: float(value) for name, value in row.items()}
@@ -64,13 +92,13 @@ def _river(log: Path) -> float:
                 model.learn_one(before, x["c0"])
             out.write(f"{model.predict_one(x)}\n")
             before, rows = x, rows + 1
-    return rows / (time.perf_counter() - start)
+    return rows / (time.perf_counter() - start), rows / (time.process_time() - cpu)
 
 
 def _live(folder: Path, cache: Path) -> dict[str, float]:
     """Rows written into a pipe one at a time, each answer waited for."""
     lines = (folder / "2.csv").read_text().splitlines(keepends=True)[: LIVE + 1]
-    start, cpu = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    start, cpu = time.perf_counter(), _processor()
     process = subprocess.Popen(
         [*COMMAND, "-", "--target", "c0", "--out", str(folder / "live")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -90,25 +118,46 @@ def _live(folder: Path, cache: Path) -> dict[str, float]:
         each.append(time.perf_counter() - start)
     process.stdin.close()
     process.wait()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - cpu.ru_utime - cpu.ru_stime
     return {
-        "first prediction, s": first, "processor time of the run, s": used,
+        "first prediction, s": first, "processor time of the run, s": _processor() - cpu,
         "each further, median ms": 1e3 * float(np.median(each)),
     }  # fmt: skip
 
 
-def _step() -> float:
+def _step() -> dict[str, float]:
+    """A row from Python, and the compiled program alone, with its arguments at hand."""
+    import jax
+
     from rtrl.streams import Forecaster
+    from rtrl.streams._block import Rows, run
+    from rtrl.streams._pair import split
+    from rtrl.streams._rows import padded
 
     one = Forecaster(2, own=(0,))
     state, x = one.init(), np.zeros(2)
-    each = []
-    for _ in range(LIVE):
+    size, each, bare = one.block, [], []
+    row = split(x[None])
+    rows = Rows(padded(row, size), padded(row[:, :1], size), padded(np.ones(1, np.float32), size),
+                padded(np.zeros(1, bool), size), np.int32(1))  # fmt: skip
+    for _ in range(3 * LIVE):
         start = time.perf_counter()
         state, _ = one.step(state, x, x[:1])
         each.append(time.perf_counter() - start)
-    return 1e3 * float(np.median(each))
+    inside = state.inside
+    program = run.lower(one, rows, inside).compile()
+    rest = [a for a in jax.tree.leaves((one, rows)) if hasattr(a, "shape")]
+    arrays = jax.tree.leaves(inside)
+    for _ in range(3 * LIVE):
+        start = time.perf_counter()
+        out = jax.block_until_ready(program(rest, arrays))
+        bare.append(time.perf_counter() - start)
+        arrays = out[: len(arrays)]
+    quantiles = {"median": 0.5, "tenth": 0.1}
+    return {
+        f"{name}, {what} ms": 1e3 * float(np.quantile(times, q))
+        for name, times in (("a row from Python", each), ("its compiled program alone", bare))
+        for what, q in quantiles.items()
+    }
 
 
 def _seconds(command: list[str]) -> float:

@@ -22,7 +22,6 @@ What was chosen by looking at results was to be chosen on every second series of
 others "kept back". They were not kept back in full: both halves were printed all along, a bound on
 forecasts was added after two of the series kept back had failed, and its constant was fixed with
 both halves in sight. Take the second half for a check of the settings that came before, no more.
-The runs that are stored were made with the Kalman filter as it was before it kept square roots.
 """
 
 import argparse
@@ -64,9 +63,16 @@ def without(kind: type) -> Any:
     return lambda columns: [e for e in default_experts(columns) if not isinstance(e, kind)]
 
 
+def untraced(columns: int) -> Any:
+    """The default experts, their network under the same filter but without a trace."""
+    given = without(experts.Network)(columns)
+    return [*given, experts.Network(rule=rtrl.Truncated())]
+
+
 #: The forecaster without a part; the last value always stays.
 ABLATIONS: dict[str, Any] = {
     "without the network": without(experts.Network),
+    "network without a trace": untraced,
     "without regression on lags": without(experts.Lags),
     "without seasons": without(experts.Seasonal),
     "without echo state": without(experts.Echo),
@@ -202,6 +208,7 @@ def main() -> None:
             for method in SIMPLE:
                 run(name, method, lambda series, method=method: simple(method, series))
             run(name, OURS, forecast)
+        for name in SERIES:
             run(name, "truncated", truncated)
         for method, chosen in ABLATIONS.items() if given.without else ():
             for name in SERIES:

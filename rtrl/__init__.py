@@ -1,49 +1,29 @@
 """Online training of recurrent networks: one timestep in, one exact learning step out."""
 
-from rtrl import analysis as analysis
-from rtrl import cells as cells
-from rtrl import device as device
-from rtrl import rules as rules
-from rtrl.cells import Cell as Cell
-from rtrl.engine import Carry as Carry
-from rtrl.engine import init_carry as init_carry
-from rtrl.engine import recur as recur
-from rtrl.learners import Guard as Guard
-from rtrl.learners import GuardState as GuardState
-from rtrl.learners import LearnerState as LearnerState
-from rtrl.learners import MemoryReport as MemoryReport
-from rtrl.learners import NonFiniteError as NonFiniteError
-from rtrl.learners import OnlineLearner as OnlineLearner
-from rtrl.learners import StepOutput as StepOutput
-from rtrl.learners import StreamState as StreamState
-from rtrl.learners import close_stream as close_stream
-from rtrl.learners import kalman as kalman
-from rtrl.learners import load as load
-from rtrl.learners import memory_report as memory_report
-from rtrl.learners import open_stream as open_stream
-from rtrl.learners import paper_optimizer as paper_optimizer
-from rtrl.learners import save as save
-from rtrl.learners import sequence_gradient as sequence_gradient
-from rtrl.networks import GLU as GLU
-from rtrl.networks import Block as Block
-from rtrl.networks import Readout as Readout
-from rtrl.networks import SequenceModel as SequenceModel
-from rtrl.networks import Sequential as Sequential
-from rtrl.networks import random_feedback as random_feedback
-from rtrl.rules import BPTT as BPTT
-from rtrl.rules import KFRTRL as KFRTRL
-from rtrl.rules import RTRL as RTRL
-from rtrl.rules import TBPTT as TBPTT
-from rtrl.rules import UORO as UORO
-from rtrl.rules import EProp as EProp
-from rtrl.rules import ExactRTRL as ExactRTRL
-from rtrl.rules import SnAp1 as SnAp1
-from rtrl.rules import SnApN as SnApN
-from rtrl.rules import Spatial as Spatial
-from rtrl.rules import Truncated as Truncated
-from rtrl.streams import Forecast as Forecast
-from rtrl.streams import Forecaster as Forecaster
-from rtrl.streams import ForecasterState as ForecasterState
-from rtrl.streams import Standardized as Standardized
-from rtrl.streams import StandardizedState as StandardizedState
-from rtrl.streams import evaluate as evaluate
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rtrl._offered import *  # noqa: F403
+else:
+    # Loaded when first asked for: `rtrl --help` needs no JAX.
+
+    def __getattr__(name: str) -> object:
+        if not name.startswith("_") and importlib.util.find_spec(f"rtrl.{name}"):
+            return importlib.import_module(f"rtrl.{name}")  # as `from rtrl import cells` would
+        if name == "__all__" or not name.startswith("_"):
+            offered = _all()
+            if name in offered:
+                return offered[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_all()})
+
+    def _all() -> dict[str, object]:
+        """Load everything; from then on it is here as if it had been imported at once."""
+        module = importlib.import_module("rtrl._offered")
+        offered = {k: v for k, v in vars(module).items() if not k.startswith("_")}
+        globals().update(offered, __all__=sorted(offered))
+        return {**offered, "__all__": sorted(offered)}

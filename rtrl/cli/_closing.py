@@ -65,7 +65,7 @@ def close_runs(
         _forecast(data, best) if streaming and best.run.done else None,
         over=f" over the last {WINDOW}" if streaming else "",
         scored=(steps // 2, steps) if streaming else None,
-        weights=experts and experts.over_time(),
+        weights=experts and experts.over.over_time(),
     )  # fmt: skip
     console.print(f"Written: {folder}/curve.png, result.json", soft_wrap=True)
 
@@ -123,7 +123,7 @@ def close_stream(
         "row", [line], references,
         (np.arange(rows - len(pairs), rows) + 1, pairs[:, 1, 0], pairs[:, 0, 0], targets[0],
          ours),
-        over=f" over the last {WINDOW}", weights=experts and experts.over_time(),
+        over=f" over the last {WINDOW}", weights=experts and experts.over.over_time(),
     )  # fmt: skip
 
 
@@ -141,8 +141,8 @@ def _expert_rows(
     """Figures and weights of the experts that counted most, for the table."""
     if experts is None:
         return {}, {}
-    figures, weights = experts.nrmse(), experts.mean_weights()
-    notes = {name: f"expert, weight {weights[name]:.0%}" for name in experts.told()}
+    figures, weights = experts.nrmse(), experts.over.mean_weights()
+    notes = {name: f"expert, weight {weights[name]:.0%}" for name in experts.over.told()}
     notes = {k: "floor, " + v if k in floors else v for k, v in notes.items()}
     return {name: figures[name] for name in notes if name not in floors}, notes
 
@@ -151,7 +151,7 @@ def _expert_figures(experts: ExpertScore | None) -> dict[str, Any]:
     """All experts, for ``result.json``."""
     if experts is None:
         return {}
-    figures, weights = experts.nrmse(), experts.mean_weights()
+    figures, weights = experts.nrmse(), experts.over.mean_weights()
     return {"experts": {k: {"nrmse": v, "weight": weights[k]} for k, v in figures.items()}}
 
 

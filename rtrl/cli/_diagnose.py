@@ -9,7 +9,7 @@ import rtrl
 from rtrl.cli import _state
 from rtrl.cli._data import Data, load
 from rtrl.cli._errors import UsageError, refuse
-from rtrl.cli._setup import FORECASTER, Setup, build_learner, build_model
+from rtrl.cli._setup import OF_EXPERTS, Setup, build_learner, build_model
 
 PAGE = "diagnosis.png"
 
@@ -17,10 +17,10 @@ PAGE = "diagnosis.png"
 def diagnose(console: Any, path: Path, about: dict[str, Any], data_name: str, window: int) -> None:
     """Print a diagnosis of a saved learner, and draw it beside the state."""
     setup = Setup(**about["setup"])
-    if setup.learner == FORECASTER:
+    if setup.learner in OF_EXPERTS:
         raise UsageError(
-            "--data: a forecaster is weighed, not diagnosed: the closing table says how much each "
-            "expert counts. Learn with --learner network to look at a network alone."
+            f"--data: a {setup.learner} is weighed, not diagnosed: the closing table says how much "
+            "each expert counts. Learn with --learner network to look at a network alone."
         )
     data = _data(about, setup, data_name)
     model = build_model(setup, data.in_size, data.out_size)

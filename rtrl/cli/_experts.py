@@ -8,53 +8,24 @@ POINTS = 400  # of the weights over time, which are thinned to half when there a
 SHOWN = 6  # experts that are told by name
 
 
-class ExpertScore:
-    """NRMSE of every expert over the rows from ``first`` on, and weights over time."""
+class WeightsOverTime:
+    """The weight of every expert, thinned to half whenever there are too many points."""
 
-    def __init__(self, names: tuple[str, ...], horizon: int, targets: int, first: int = 0):
-        self.names, self.horizon, self.first = names, horizon, first
+    def __init__(self, names: tuple[str, ...]):
+        self.names = names
         self.rows = 0
         self.every = 1
         self.when: list[int] = []
         self.weights: list[np.ndarray] = []
-        size = (targets, len(names))
-        self._waiting = np.full((horizon, *size), np.nan)
-        self._errors = np.zeros(size)
-        self._count = np.zeros(targets)
-        self._moments = np.zeros((2, targets))  # mean, and sum of squares about it
 
-    def add(self, out: Any, targets: np.ndarray) -> None:
-        """Take rows ``(rows, targets)``: a `rtrl.streams.Forecast`, and what came with them."""
-        rows = len(targets)
-        forecasts = np.concatenate([self._waiting, out.experts])
-        scored = np.arange(self.rows, self.rows + rows) >= self.first
-        error = (forecasts[:rows] - targets[:, :, None]) ** 2
-        known = np.isfinite(error).all(-1) & scored[:, None]
-        self._errors += np.where(known[..., None], error, 0).sum(0)
-        new, values = known.sum(0), np.where(known, targets, 0)
-        mean = values.sum(0) / np.maximum(new, 1)
-        step = np.where(new > 0, mean - self._moments[0], 0)
-        total = np.maximum(self._count + new, 1)
-        spread = (np.where(known, targets - mean, 0) ** 2).sum(0)
-        self._moments[1] += spread + step**2 * self._count * new / total
-        self._moments[0] += step * new / total
-        self._count += new
-        self._waiting = forecasts[rows:]
-        for row in range(-self.rows % self.every, rows, self.every):
+    def add(self, weights: np.ndarray) -> None:
+        """Of rows, ``(rows, experts)``."""
+        for row in range(-self.rows % self.every, len(weights), self.every):
             self.when.append(self.rows + row + 1)
-            self.weights.append(out.weights[row].mean(0))
+            self.weights.append(weights[row])
         while len(self.when) > POINTS:
             self.when, self.weights, self.every = self.when[::2], self.weights[::2], 2 * self.every
-        self.rows += rows
-
-    def nrmse(self) -> dict[str, float]:
-        """Of every expert; NaN where there is nothing to measure."""
-        spread = self._moments[1]
-        varies = spread > 0
-        if not varies.any():
-            return dict.fromkeys(self.names, float("nan"))
-        found = np.sqrt(np.mean(self._errors[varies] / spread[varies, None], 0))
-        return dict(zip(self.names, found.tolist(), strict=True))
+        self.rows += len(weights)
 
     def mean_weights(self) -> dict[str, float]:
         """Of every expert, over all rows."""
@@ -75,19 +46,70 @@ class ExpertScore:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it, to be saved."""
-        numbers = np.array([self.rows, self.every], np.int64)
         return {
-            "expert_numbers": numbers, "expert_waiting": self._waiting,
-            "expert_errors": self._errors, "expert_count": self._count,
-            "expert_moments": self._moments, "expert_when": np.array(self.when, np.int64),
+            "expert_numbers": np.array([self.rows, self.every], np.int64),
+            "expert_when": np.array(self.when, np.int64),
             "expert_weights": np.array(self.weights).reshape(-1, len(self.names)),
-        }  # fmt: skip
+        }
 
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
         """Go on from what was saved."""
         self.rows, self.every = map(int, arrays["expert_numbers"])
-        self._waiting, self._errors = arrays["expert_waiting"], arrays["expert_errors"].copy()
-        self._count, self._moments = arrays["expert_count"].copy(), arrays["expert_moments"].copy()
         self.when = arrays["expert_when"].tolist()
         self.weights = list(arrays["expert_weights"])
+        return self
+
+
+class ExpertScore:
+    """NRMSE of every expert over the rows from ``first`` on, and weights over time."""
+
+    def __init__(self, names: tuple[str, ...], horizon: int, targets: int, first: int = 0):
+        self.names, self.horizon, self.first = names, horizon, first
+        self.over = WeightsOverTime(names)
+        size = (targets, len(names))
+        self._waiting = np.full((horizon, *size), np.nan)
+        self._errors = np.zeros(size)
+        self._count = np.zeros(targets)
+        self._moments = np.zeros((2, targets))  # mean, and sum of squares about it
+
+    def add(self, out: Any, targets: np.ndarray) -> None:
+        """Take rows ``(rows, targets)``: a `rtrl.streams.Forecast`, and what came with them."""
+        rows = len(targets)
+        forecasts = np.concatenate([self._waiting, out.experts])
+        scored = np.arange(self.over.rows, self.over.rows + rows) >= self.first
+        error = (forecasts[:rows] - targets[:, :, None]) ** 2
+        known = np.isfinite(error).all(-1) & scored[:, None]
+        self._errors += np.where(known[..., None], error, 0).sum(0)
+        new, values = known.sum(0), np.where(known, targets, 0)
+        mean = values.sum(0) / np.maximum(new, 1)
+        step = np.where(new > 0, mean - self._moments[0], 0)
+        total = np.maximum(self._count + new, 1)
+        spread = (np.where(known, targets - mean, 0) ** 2).sum(0)
+        self._moments[1] += spread + step**2 * self._count * new / total
+        self._moments[0] += step * new / total
+        self._count += new
+        self._waiting = forecasts[rows:]
+        self.over.add(out.weights.mean(1))
+
+    def nrmse(self) -> dict[str, float]:
+        """Of every expert; NaN where there is nothing to measure."""
+        spread = self._moments[1]
+        varies = spread > 0
+        if not varies.any():
+            return dict.fromkeys(self.names, float("nan"))
+        found = np.sqrt(np.mean(self._errors[varies] / spread[varies, None], 0))
+        return dict(zip(self.names, found.tolist(), strict=True))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it, to be saved."""
+        return {
+            "expert_waiting": self._waiting, "expert_errors": self._errors,
+            "expert_count": self._count, "expert_moments": self._moments, **self.over.arrays(),
+        }  # fmt: skip
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> Self:
+        """Go on from what was saved."""
+        self._waiting, self._errors = arrays["expert_waiting"], arrays["expert_errors"].copy()
+        self._count, self._moments = arrays["expert_count"].copy(), arrays["expert_moments"].copy()
+        self.over.restore(arrays)
         return self

@@ -7,15 +7,17 @@ from rtrl import device
 from rtrl.cli import _state
 from rtrl.cli._errors import UsageError
 from rtrl.cli._inspect import rebuild
-from rtrl.cli._setup import FORECASTER, Setup
+from rtrl.cli._setup import OF_EXPERTS, Setup
 
 
 def export(console: Any, path: Path, out: Path, name: str) -> None:
     """Write the learner of a state file as a folder of C."""
     about = _state.read_about(path)
     setup = Setup(**about["setup"])
-    if setup.learner == FORECASTER:
-        raise UsageError("STATE: is of a forecaster; train with --learner network to export it.")
+    if setup.learner in OF_EXPERTS:
+        raise UsageError(
+            f"STATE: is of a {setup.learner}; train with --learner network to export it."
+        )
     learner, state = rebuild(path, about, setup)
     try:
         out.mkdir(parents=True, exist_ok=True)

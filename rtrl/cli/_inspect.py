@@ -12,7 +12,15 @@ from jax.flatten_util import ravel_pytree
 import rtrl
 from rtrl.cli import _state
 from rtrl.cli._data import squared_error
-from rtrl.cli._setup import FORECASTER, Setup, build_forecaster, build_learner, build_model
+from rtrl.cli._setup import (
+    FORECASTER,
+    OF_EXPERTS,
+    Setup,
+    build_classifier,
+    build_forecaster,
+    build_learner,
+    build_model,
+)
 
 EDGES = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, float("inf"))
 WIDTH = 40
@@ -23,8 +31,8 @@ def inspect(console: Any, path: Path) -> None:
     about = _state.read_about(path)
     setup = Setup(**about["setup"])
     built, state = rebuild(path, about, setup)
-    if setup.learner == FORECASTER:
-        _inspect_forecaster(console, path, about, built, state)
+    if setup.learner in OF_EXPERTS:
+        _inspect_experts(console, path, about, built, state)
         return
     learner, held = _innermost(state)
     console.print(f"{path}: rtrl {about['command']} {setup.task}, {about['done']:,} steps done")
@@ -41,8 +49,9 @@ def inspect(console: Any, path: Path) -> None:
 def rebuild(path: Path, about: dict[str, Any], setup: Setup) -> tuple[Any, Any]:
     """The learner and the state of a run without its data."""
     sizes = about["sizes"]
-    if setup.learner == FORECASTER:
-        built = build_forecaster(setup, sizes["in_size"], sizes["out_size"], sizes["own"])
+    if setup.learner in OF_EXPERTS:
+        build = build_forecaster if setup.learner == FORECASTER else build_classifier
+        built = build(setup, sizes["in_size"], sizes["out_size"], sizes["own"])
         return built, _state.load(path, about, built.init())[0]
     model = build_model(setup, sizes["in_size"], sizes["out_size"])
     built = build_learner(setup, sizes["kind"], squared_error, model)
@@ -52,10 +61,13 @@ def rebuild(path: Path, about: dict[str, Any], setup: Setup) -> tuple[Any, Any]:
     return built, _state.load(path, about, state)[0]
 
 
-def _inspect_forecaster(console: Any, path: Path, about: dict, built: Any, state: Any) -> None:
+def _inspect_experts(console: Any, path: Path, about: dict, built: Any, state: Any) -> None:
     console.print(f"{path}: rtrl {about['command']} {about['setup']['task']}, "
                   f"{about['done']:,} steps done")  # fmt: skip
-    weights = np.asarray(jax.vmap(lambda m: m.shares)(state.inside.targets.mixture)).mean(0)
+    if isinstance(built, rtrl.Classifier):
+        weights = np.exp(np.asarray(state.inside.weights))
+    else:
+        weights = np.asarray(jax.vmap(lambda m: m.shares)(state.inside.targets.mixture)).mean(0)
     console.print("\nWeights of the experts now")
     for place in np.argsort(-weights):
         bar = "█" * round(WIDTH * float(weights[place]))

@@ -5,16 +5,16 @@ from typing import Annotated
 
 import typer
 
-from rtrl.cli._names import cell_names, rule_names
+from rtrl.cli._known import CELLS, RULES
 
 Seed = Annotated[
     int | None, typer.Option(min=0, help="Of the network and the data's order [default: 0].")
 ]
 Cell = Annotated[
-    str | None, typer.Option(help=f"Recurrent cell [default: LRU]: {', '.join(cell_names())}.")
+    str | None, typer.Option(help=f"Recurrent cell [default: LRU]: {', '.join(CELLS)}.")
 ]
 Rule = Annotated[
-    str | None, typer.Option(help=f"Learning rule [default: RTRL]: {', '.join(rule_names())}.")
+    str | None, typer.Option(help=f"Learning rule [default: RTRL]: {', '.join(RULES)}.")
 ]
 Chunk = Annotated[
     int | None,

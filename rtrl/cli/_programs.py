@@ -3,14 +3,12 @@
 import os
 from pathlib import Path
 
-import jax
-
 
 def keep_programs() -> None:
-    """Let JAX keep compiled programs in the user's cache folder, unless it is told of another."""
-    settled = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    if settled is not None or "JAX_ENABLE_COMPILATION_CACHE" in os.environ:
-        return
+    """Let JAX keep compiled programs in the user's cache folder, unless it is told of another.
+
+    By the environment, which JAX reads when it is imported: help is told without it.
+    """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rtrl"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

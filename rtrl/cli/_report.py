@@ -4,7 +4,6 @@ import importlib
 import json
 import os
 import platform
-import shlex
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -24,11 +23,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def command_line(arguments: list[str]) -> str:
-    """The command as one would type it."""
-    return shlex.join(["rtrl", *arguments])
 
 
 def write_json(path: Path, result: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """How a live stream is going: errors over a window and over all, in memory that stays flat."""
 
-from collections import deque
 from typing import Any, Self
 
 import numpy as np
@@ -14,107 +13,105 @@ POINTS = 1000  # of the history, which is thinned to half when it has more
 class Score:
     """NRMSE of predictions whose target is there, and of the last value in their place.
 
-    ``add`` takes every row: its prediction, and the target that it reveals.
+    ``add`` takes rows as they come: their predictions, and the targets that they reveal. How they
+    were cut into blocks changes no bit.
     """
 
     def __init__(self, horizon: int, window: int):
         self.horizon, self.window = horizon, window
-        self._waiting: deque[np.ndarray] = deque(maxlen=horizon + 1)
-        self._values: deque[np.ndarray] = deque(maxlen=horizon + 1)
-        self._pairs: np.ndarray | None = None  # the newest at the end of what is filled
-        self._filled = 0
+        self.rows = 0
+        self._ahead: np.ndarray | None = None  # predictions and targets of the last rows
+        self._recent: np.ndarray | None = None  # predictions whose targets have come, and these
+        self._new: np.ndarray | None = None  # not put to the sums yet
         self._overall: np.ndarray | None = None
         self._naive: np.ndarray | None = None
         self.history: list[dict[str, float]] = []
         self._every = 1
-        self._new: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
-    def add(self, row: int, prediction: np.ndarray, target: np.ndarray | None) -> None:
-        self._waiting.append(prediction)
-        if target is None:
-            return
-        if len(self._waiting) > self.horizon:
-            self._keep(self._waiting[0], target)
-            self._new.append((self._waiting[0], target, np.full_like(target, np.nan)))
-        self._values.append(target)
-        if 0 < self.horizon < len(self._values):
-            if len(self._waiting) <= self.horizon:
-                self._new.append((np.full_like(target, np.nan), target, self._values[0]))
-            else:
-                self._new[-1] = (*self._new[-1][:2], self._values[0])
-        if len(self._new) >= TOGETHER:
-            self._merge_new()
-        if row % self._every == 0 and self._filled > 1:
-            self.history.append({"step": row, "nrmse": self.recent()})
-            if len(self.history) > POINTS:
-                self._every *= 2
-                self.history = [r for r in self.history if r["step"] % self._every == 0]
+    def add(self, predictions: np.ndarray, targets: np.ndarray) -> None:
+        """Rows ``(rows, targets)``; NaN where there is none."""
+        rows, h = len(targets), self.horizon
+        if self._ahead is None or self._recent is None or self._new is None:
+            self._ahead = np.full((2, h, targets.shape[1]), np.nan)
+            self._recent = np.zeros((2, 0, targets.shape[1]))
+            self._new = np.zeros((3, 0, targets.shape[1]))
+        came = np.concatenate([self._ahead, np.stack([predictions, targets])], 1)
+        made, before = came[:, :rows]  # at the row whose target it is that has come now
+        before = before if h else np.full_like(targets, np.nan)
+        self._ahead = came[:, rows:]
+        self._new = np.concatenate([self._new, np.stack([made, targets, before])], 1)
+        while self._new.shape[1] >= TOGETHER:
+            self._merge(self._new[:, :TOGETHER])
+            self._new = self._new[:, TOGETHER:]
+        first = max(h - self.rows, 0)  # nothing has come before
+        recent = np.concatenate([self._recent, np.stack([made, targets])[:, first:]], 1)
+        for row in range(-self.rows % self._every or self._every, rows + 1, self._every):
+            if self.rows + row > h + 1 and (self.rows + row) % self._every == 0:
+                self._note(self.rows + row, recent[:, : recent.shape[1] - (rows - row)])
+        self._recent = recent[:, -self.window :]
+        self.rows += rows
 
-    def _keep(self, prediction: np.ndarray, target: np.ndarray) -> None:
-        if self._pairs is None:
-            self._pairs = np.zeros((2 * self.window, 2, len(target)))
-        if self._filled == len(self._pairs):
-            self._pairs[: self.window] = self._pairs[self.window :]
-            self._filled = self.window
-        self._pairs[self._filled] = prediction, target
-        self._filled += 1
+    def _note(self, row: int, pairs: np.ndarray) -> None:
+        figure = _nrmse(pairs[:, -self.window :])
+        self.history.append({"step": row, "nrmse": figure})
+        if len(self.history) > POINTS:
+            self._every *= 2
+            self.history = [r for r in self.history if r["step"] % self._every == 0]
 
     def recent(self) -> float:
-        pairs = self.pairs()
-        if not len(pairs):
-            return float("nan")
-        return NRMSE().value(NRMSE().summary(pairs[:, 0], pairs[:, 1]))
+        return float("nan") if self._recent is None else _nrmse(self._recent)
 
-    def _merge_new(self) -> None:
-        """Put the newest errors to the sums: many together take little longer than one."""
-        if not self._new:
-            return
-        predictions, targets, values = map(np.stack, zip(*self._new, strict=True))
-        self._new.clear()
-        self._overall = _merge(self._overall, predictions, targets)
-        self._naive = _merge(self._naive, values, targets)
+    def _merge(self, new: np.ndarray) -> None:
+        """Put errors to the sums: many together take little longer than one."""
+        made, targets, before = new
+        self._overall = _merge(self._overall, made, targets)
+        self._naive = _merge(self._naive, before, targets)
+
+    def _settle(self) -> None:
+        if self._new is not None and self._new.shape[1]:
+            self._merge(self._new)
+            self._new = self._new[:, :0]
 
     def overall(self) -> float:
-        self._merge_new()
+        self._settle()
         return float("nan") if self._overall is None else NRMSE().value(self._overall)
 
     def last_value(self) -> float:
-        self._merge_new()
+        self._settle()
         return float("nan") if self._naive is None else NRMSE().value(self._naive)
 
     def pairs(self) -> np.ndarray:
         """The newest predictions and their targets, ``(rows, 2, targets)``."""
-        if self._pairs is None:
-            return np.zeros((0, 2, 1))
-        return self._pairs[max(0, self._filled - self.window) : self._filled]
+        return np.zeros((0, 2, 1)) if self._recent is None else self._recent.swapaxes(0, 1)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All but the history, to be saved."""
-        new = np.array(self._new)  # not merged yet: sums are the same bits however it is cut
+        """All but the history, to be saved; what is not summed yet stays so."""
         found: dict[str, Any] = {
-            "new": new,
-            "waiting": self._waiting, "values": self._values, "pairs": self.pairs(),
-            "overall": self._overall, "naive": self._naive,
+            "score_rows": np.array(self.rows), "ahead": self._ahead, "recent": self._recent,
+            "new": self._new, "overall": self._overall, "naive": self._naive,
         }  # fmt: skip
-        return {k: np.array(v) for k, v in found.items() if v is not None and len(v)}
+        return {name: value for name, value in found.items() if value is not None}
 
     @classmethod
     def restore(
         cls, horizon: int, window: int, arrays: dict[str, np.ndarray], history: list, every: int
     ) -> Self:
         score = cls(horizon, window)
-        for name in ("waiting", "values"):
-            getattr(score, "_" + name).extend(arrays.get(name, ()))
-        for prediction, target in arrays.get("pairs", ()):
-            score._keep(prediction, target)
-        score._new = [tuple(parts) for parts in arrays.get("new", ())]
-        score._overall, score._naive = arrays.get("overall"), arrays.get("naive")
+        score.rows = int(arrays["score_rows"])
+        for name in ("ahead", "recent", "new", "overall", "naive"):
+            setattr(score, "_" + name, arrays.get(name))
         score.history, score._every = history, every
         return score
 
     @property
     def every(self) -> int:
         return self._every
+
+
+def _nrmse(pairs: np.ndarray) -> float:
+    if not pairs.shape[1]:
+        return float("nan")
+    return NRMSE().value(NRMSE().summary(*pairs))
 
 
 def _merge(

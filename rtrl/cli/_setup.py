@@ -39,15 +39,18 @@ class Setup:
     target: list[str] | None = None
     settings: dict[str, Any] | None = None
     learner: str | None = None
+    goal: str | None = None
+    probabilities: bool | None = None
 
 
-FORECASTER, NETWORK = "forecaster", "network"
+FORECASTER, NETWORK, CLASSIFIER = "forecaster", "network", "classifier"
+OF_EXPERTS = (FORECASTER, CLASSIFIER)
 
 #: Options that say how the network is and learns: with any of them it is alone.
 OF_NETWORK = ("cell", "rule", "chunk", "depth", "hidden", "width", "optimizer", "lr", "warmup")
 
 #: The option of the command line that sets a field, where it is not the field's own name.
-OPTIONS = {"settings": "--set", "task": "TASK"}
+OPTIONS = {"settings": "--set", "task": "TASK", "goal": "--task"}
 
 
 def complete(setup: Setup, data: Data) -> Setup:
@@ -120,6 +123,15 @@ def build_forecaster(setup: Setup, in_size: int, out_size: int, own: Any) -> rtr
     return rtrl.Forecaster(in_size, out_size, delay=setup.horizon or 0, own=own)
 
 
+def build_classifier(setup: Setup, in_size: int, out_size: int, own: Any) -> rtrl.Classifier:
+    """The classifier of a file: ``own`` are the places of the class among its inputs.
+
+    A class is an indicator for every value, yes and no are one number.
+    """
+    own = own if own and setup.horizon else ()
+    return rtrl.Classifier(in_size, max(2, out_size), delay=setup.horizon or 0, own=own)
+
+
 def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
 
@@ -168,9 +180,9 @@ def naming_rule(setup: Setup) -> Iterator[None]:
 
 
 def label(setup: Setup) -> str:
-    """The rule as it acts, such as ``RTRL, K=16``; or that it is a forecaster."""
-    if setup.learner == FORECASTER:
-        return FORECASTER
+    """The rule as it acts, such as ``RTRL, K=16``; or that it is a forecaster or a classifier."""
+    if setup.learner in OF_EXPERTS:
+        return setup.learner
     name = find_rule(setup.rule or "RTRL").label(setup.chunk)
     has_chunk = setup.chunk is None or f"({setup.chunk})" in name
     return name if has_chunk else f"{name}, K={setup.chunk}"

@@ -8,40 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 import rtrl
 from rtrl.cli import _state
-from rtrl.cli._blocks import in_blocks, one_by_one, target_of
-from rtrl.cli._closing import close_stream
-from rtrl.cli._data import Data, squared_error
+from rtrl.cli._blocks import in_blocks, one_by_one, up_to
 from rtrl.cli._errors import UsageError
-from rtrl.cli._experts import ExpertScore
-from rtrl.cli._learn import WINDOW
+from rtrl.cli._judge import Classes, Numbers, judge_of
 from rtrl.cli._lock import sole_use
-from rtrl.cli._names import FILE
 from rtrl.cli._output import Output
 from rtrl.cli._progress import error_console, progress
 from rtrl.cli._report import note
-from rtrl.cli._score import Score
-from rtrl.cli._setup import (
-    FORECASTER,
-    Setup,
-    as_dict,
-    build_forecaster,
-    build_learner,
-    build_model,
-    complete,
-    label,
-    naming_rule,
-    same_run,
-)
+from rtrl.cli._setup import Setup, as_dict, label, same_run
 from rtrl.cli._signals import Stop
+from rtrl.cli._stream_learner import begin, complete_for
 from rtrl.cli._table import Reports, naming_options, places, print_columns, refuse_no_target
 from rtrl.cli._train import SAVE_SECONDS
 from rtrl.tables import Table, read
-from rtrl.tasks import Stream
 
 
 class Rows:
@@ -101,122 +84,72 @@ def _run(
     source = rows.table
     setup = complete_for(setup, source)
     horizon = source.horizon
-    ahead = f" +{horizon}" if horizon else ""
-    header = ["row", *(name + ahead for name in source.targets)]
     first = 0 if about is None else about["done"] - about["memory"]["inserted"]
+    learner, state = begin(setup, source)
+    judge, done = judge_of(learner, setup, source), 0
+    ahead = f" +{horizon}" if horizon else ""
+    header = ["row", *(name + ahead for name in judge.header())]
     if about is not None:
         output.go_on(header, first)
-    learner, state = begin(setup, source)
-    score, done = Score(horizon, WINDOW), 0
-    experts = None
-    if isinstance(learner, rtrl.Forecaster):
-        experts = ExpertScore(learner.names, horizon, source.out_size)
-    if about is not None:
         state, arrays = _state.load(path, about, state)
-        score = Score.restore(horizon, WINDOW, arrays, about["history"], about["every"])
+        judge.restore(about, arrays)
         done = about["done"]
-        experts = experts and experts.restore(arrays)
     saved, broken = time.monotonic(), False
 
     def keep() -> None:
         output.settle()
-        more = experts.arrays() if experts else {}
-        _save(path, setup, source, state, score, done, more)
+        _save(path, setup, source, state, judge, done)
+
+    def due() -> bool:
+        return stop.requested or time.monotonic() - saved > SAVE_SECONDS
+
+    def write(lines: list[list]) -> None:
+        nonlocal broken
+        try:
+            output.write([] if broken else lines)
+        except BrokenPipeError:  # the reader has left: so do we, without a word
+            broken = stop.requested = True  # what has been begun is learned, and saved
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     title = f"{Path(setup.task).name}, {label(setup)}"
     last = None if steps is None else first + steps
     live = output.path is not None or not sys.stdout.isatty()
     with progress(console, title, last, first, "rows", live=live) as bar:
-        given = stop.items(iter(rows))
-        if experts is None:
+        given = up_to(stop.items(iter(rows)), source, last)
+        if not isinstance(learner, rtrl.Forecaster | rtrl.Classifier):
             pairs = one_by_one(learner, state, given, setup.chunk or 1, source)
         else:
-            pairs = in_blocks(learner, state, given, source, last)
-        try:
-            if about is None:
-                if output.path is not None:  # to go on from, if it is killed before it saves
-                    keep()
-                output.write([header])
-            while last is None or source.rows - source.inserted < last:
-                block = next(pairs, None)
-                if block is None:
-                    break
-                state, out, items = block
-                if experts:
-                    experts.add(out, np.stack([target_of(item, source) for item in items]))
-                predictions = np.asarray(out.prediction, np.float64).reshape(len(items), -1)
-                lines = []
-                for prediction, item in zip(predictions, items, strict=True):
-                    done += 1
-                    if item.filled:  # it stands for a row that is missing
-                        score.add(done, np.full_like(prediction, np.nan), item.row[1])
-                        continue
-                    score.add(done, prediction, item.row[1])
-                    lines.append([item.number, *map(repr, prediction.tolist())])
-                output.write(lines)
-                bar.update(source.rows - source.inserted, _Live(score))
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    keep()
-                    saved = time.monotonic()
-        except BrokenPipeError:  # the reader has left: so do we, without a word
-            broken = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            pairs = in_blocks(learner, state, given, source, judge.targets, last, due)
+        if about is None:
+            if output.path is not None:  # to go on from, if it is killed before it saves
+                keep()
+            write([header])
+        for now, out, items in pairs:
+            state = now
+            fields = judge.add(out, items)
+            done += len(items)
+            lines = [
+                [item.number, *told]
+                for item, told in zip(items, fields, strict=True)
+                if not item.filled
+            ]
+            write(lines)
+            bar.update(items[-1].number, judge)
+            if state is not None and not stop.requested and due():
+                keep()
+                saved = time.monotonic()
         row = source.rows - source.inserted
         speed = bar.speed(row)
     keep()
     rows.reports.close(source)
     if not broken:
-        close_stream(
-            console, command, setup, score, path.parent, rows=row, new=row - first,
-            left_out=source.skipped, speed=speed, targets=source.targets, experts=experts,
+        judge.close(
+            console, command, setup, path.parent, rows=row, new=row - first,
+            left_out=source.skipped, speed=speed,
         )  # fmt: skip
         state = f"{'Stopped; the' if stop.requested else 'The'} state after row {row:,}"
         again = "To go on: the same command with --resume"
         console.print(f"{state} is in {path}. {again}", soft_wrap=True)
-
-
-def begin(setup: Setup, source: Table) -> tuple[Any, Any]:
-    """A learner for the columns of a file, and its first state."""
-    # Compile now, on rows that nobody sees, and not when a live row waits for its prediction.
-    if setup.learner == FORECASTER:
-        own = places(source.targets, source.features)
-        forecaster = build_forecaster(setup, source.in_size, source.out_size, own)
-        key = jax.random.key(setup.seed or 0)
-        forecaster.step(forecaster.init(key=key), np.zeros(source.in_size))
-        return forecaster, forecaster.init(key=key)
-    model = build_model(setup, source.in_size, source.out_size)
-    chunk, delay = setup.chunk or 1, source.horizon
-    x, y = np.zeros(source.in_size), np.zeros(source.out_size)
-    with naming_rule(setup):
-        learner = build_learner(
-            setup, "stream", squared_error, model, tuple(source.scaled.tolist())
-        )
-        rows = ((x, y) for _ in range(2 * chunk + delay))
-        for _ in learner.stream(learner.init(model), rows, chunk=chunk, delay=delay):
-            pass
-    return learner, rtrl.open_stream(learner.init(model), chunk=chunk, delay=delay)
-
-
-class _Live:
-    """The live figure: worked out only where it is shown."""
-
-    def __init__(self, score: Score):
-        self.score = score
-
-    def __str__(self) -> str:
-        recent = self.score.recent()
-        known = recent == recent
-        return f"NRMSE {recent:.3f} (last {WINDOW})" if known else "NRMSE not known yet"
-
-
-def complete_for(setup: Setup, source: Table) -> Setup:
-    """Fill in the defaults for the columns of a file."""
-    empty = Stream(np.zeros((0, source.in_size)), np.zeros((0, source.out_size)))
-    data = Data(
-        FILE, "stream", empty, source.in_size, source.out_size, squared_error, "nrmse",
-        source.horizon,
-    )  # fmt: skip
-    return complete(setup, data)
 
 
 def _opened(
@@ -254,7 +187,7 @@ def _about(path: Path, given: Setup) -> dict[str, Any]:
 
 
 def _save(
-    path: Path, setup: Setup, source: Table, state, score: Score, done: int, more: dict
+    path: Path, setup: Setup, source: Table, state: Any, judge: Numbers | Classes, done: int
 ) -> None:
     about = {
         "command": "stream",
@@ -268,7 +201,7 @@ def _save(
         "columns": source.decisions(),
         "memory": source.memory(),
         "done": done,
-        "history": score.history,
-        "every": score.every,
+        "history": judge.score.history,
+        "every": judge.score.every,
     }
-    _state.save(path, about, state, {**score.arrays(), **more})
+    _state.save(path, about, state, judge.arrays())

@@ -16,6 +16,8 @@ from rtrl.learners._hidden import prediction_like as prediction_like
 from rtrl.learners._inputs import check_xs as check_xs
 from rtrl.learners._inputs import prepare as prepare
 from rtrl.learners._interrupt import uninterrupted as uninterrupted
+from rtrl.learners._jit import ONCE as ONCE
+from rtrl.learners._jit import QUICK as QUICK
 from rtrl.learners._jit import Jitted as Jitted
 from rtrl.learners._kalman import kalman as kalman
 from rtrl.learners._learner import OnlineLearner as OnlineLearner

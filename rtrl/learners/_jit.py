@@ -7,8 +7,13 @@ from typing import Any
 import jax
 from jax.core import Tracer
 
-#: Kernels without the newer emitters, and few passes of LLVM.
+#: Kernels without the newer emitters, and few passes of LLVM;
 QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+#: hardly any, for a program that runs once: five times as slow, compiled in half that time.
+ONCE = {
+    "xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}  # fmt: skip
 
 Static = tuple[Any, ...]  # the leaves that are not arrays, None in the place of those that are
 
@@ -23,14 +28,19 @@ class Jitted:
         function: of positional pytrees.
         donate_last: let the result reuse the memory of the last argument's arrays; inside
             another transformation nothing is reused, as who owns the memory is not known there.
-        quick: compile in half the time, on a CPU: for a large program of small operations.
+        options: of the compiler on a CPU, `QUICK` or `ONCE`: for a large program of small
+            operations.
     """
 
     def __init__(
-        self, function: Callable[..., Any], *, donate_last: bool = False, quick: bool = False
+        self,
+        function: Callable[..., Any],
+        *,
+        donate_last: bool = False,
+        options: dict[str, Any] | None = None,
     ):
         self.function = function
-        self.quick = quick
+        self.options = options or {}
         self.donate_last = donate_last
         self._program = functools.lru_cache(maxsize=256)(self._compile)
 
@@ -63,16 +73,16 @@ class Jitted:
             return arrays
 
         program.__name__ = self.function.__name__
-        options = _quick_options() if self.quick and jax.default_backend() == "cpu" else None
+        options = _known(tuple(self.options.items())) if jax.default_backend() == "cpu" else None
         donated = (1,) if donate else ()
         return jax.jit(program, donate_argnums=donated, compiler_options=options), result
 
 
 @functools.cache
-def _quick_options() -> dict[str, Any]:
-    """Those of `QUICK` that this version of XLA knows: it refuses to compile with any other."""
+def _known(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    """Those that this version of XLA knows: it refuses to compile with any other."""
     known = {}
-    for name, value in QUICK.items():
+    for name, value in options:
         try:
             jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
         except jax.errors.JaxRuntimeError:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32
 
-from rtrl.learners import Jitted
+from rtrl.learners import ONCE, Jitted
 from rtrl.streams._block import Inside
 from rtrl.streams._columns import Columns
 from rtrl.streams._history import History
@@ -51,7 +51,7 @@ def _begin(forecaster: Any, key: Array) -> Inside:
     return Inside(Columns.empty(forecaster.in_size), each, jnp.int32(0))
 
 
-begin = Jitted(_begin, quick=True)  # one program instead of hundreds of tiny ones
+begin = Jitted(_begin, options=ONCE)  # one program instead of hundreds of tiny ones
 
 FIRST = 0.5  # of the weight, for the last value
 

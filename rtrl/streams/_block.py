@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
-from rtrl.learners import Jitted
+from rtrl.learners import QUICK, Jitted
 from rtrl.streams._columns import Columns
 from rtrl.streams._row import Row, TargetState, Told, forecast, learn, see
 
@@ -56,14 +56,14 @@ def advance(forecaster: Any, rows: Rows, state: Inside) -> tuple[Inside, Told]:
         outs = jax.tree.map(lambda all, one: all.at[t].set(one), outs, out)
         return eqx.filter(state, eqx.is_array), outs
 
-    like = jax.eval_shape(lambda a: _one(forecaster, eqx.combine(a, static), row_of(0))[1], arrays)
-    size = len(rows.weights)
-    outs = jax.tree.map(lambda a: jnp.zeros((size, *a.shape), a.dtype), like)
+    size, members = len(rows.weights), len(forecaster.names)
+    shapes = (2,), (), (), (members,), (members,)
+    outs = Told(*(jnp.zeros((size, forecaster.out_size, *shape)) for shape in shapes))
     arrays, outs = jax.lax.fori_loop(0, rows.count, body, (arrays, outs))
     return eqx.combine(arrays, static), outs
 
 
-run = Jitted(advance, donate_last=True, quick=True)
+run = Jitted(advance, donate_last=True, options=QUICK)
 
 
 def _one(forecaster: Any, state: Inside, row: Row) -> tuple[Inside, Told]:

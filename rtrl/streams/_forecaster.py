@@ -5,7 +5,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
@@ -14,12 +13,10 @@ from rtrl.streams import experts as kinds
 from rtrl.streams._begin import begin
 from rtrl.streams._block import Rows, run
 from rtrl.streams._default_experts import default_experts
-from rtrl.streams._forecaster_state import Forecast, ForecasterState
-from rtrl.streams._pair import LARGEST, as_numbers, join, split
+from rtrl.streams._forecaster_state import Begun, Forecast, ForecasterState, copied
+from rtrl.streams._pair import LARGEST, as_numbers, split
+from rtrl.streams._rows import BLOCK, NUMBERS, padded
 from rtrl.validate import require, require_integer
-
-BLOCK = 256  # rows that go in at once, at most
-NUMBERS = 1 << 16  # and numbers, of a table with many columns
 
 
 class Forecaster(eqx.Module):
@@ -157,10 +154,10 @@ class Forecaster(eqx.Module):
         """
         x = as_numbers(x, "x", (self.in_size,))
         y = None if y is None else as_numbers(y, "y", (self.out_size,))[None]
-        state, out = uninterrupted(
+        state, told = uninterrupted(
             self._take, state, x[None], y, np.reshape(weight, (1,)), np.reshape(reset, (1,))
         )
-        return state, jax.tree.map(lambda a: a[0], out)
+        return state, jax.tree.map(lambda a: a[0], told.forecast())
 
     def scan(
         self,
@@ -184,6 +181,28 @@ class Forecaster(eqx.Module):
         Raises:
             ValueError: as `step`.
         """
+        state, told = self.begin(state, xs, ys, weights=weights, resets=resets)
+        return state, told.forecast()
+
+    def begin(
+        self,
+        state: ForecasterState,
+        xs: ArrayLike,
+        ys: ArrayLike | None = None,
+        *,
+        weights: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+    ) -> tuple[ForecasterState, Begun]:
+        """Begin what `scan` does, and don't wait for it: meanwhile the next rows can be read.
+
+        Args:
+            state, xs, ys, weights, resets: as for `scan`.
+
+        Returns the new state, which may be used at once, and what gives the forecasts.
+
+        Raises:
+            ValueError: as `step`.
+        """
         xs = as_numbers(xs, "xs", (None, self.in_size))
         ys = None if ys is None else as_numbers(ys, "ys", (len(xs), self.out_size))
         weights = np.broadcast_to(1.0 if weights is None else weights, (len(xs),))
@@ -191,12 +210,12 @@ class Forecaster(eqx.Module):
         parts = []
         for first in range(0, len(xs), self.block):
             now = slice(first, first + self.block)
-            state, out = uninterrupted(
+            state, told = uninterrupted(
                 self._take, state, xs[now], None if ys is None else ys[now], weights[now],
                 resets[now],
             )  # fmt: skip
-            parts.append(out)
-        return state, jax.tree.map(lambda *parts: np.concatenate(parts), *parts)
+            parts += told.parts
+        return state, Begun(parts)
 
     def stream(
         self,
@@ -237,7 +256,7 @@ class Forecaster(eqx.Module):
 
         Returns the forecast.
         """
-        after, out = self.step(_copied(state), x)
+        after, out = self.step(copied(state), x)
         del after
         return out
 
@@ -259,36 +278,20 @@ class Forecaster(eqx.Module):
             "one that an earlier call has used up",
         )
         if not self.donate:
-            state = _copied(state)
+            state = copied(state)
         count, size = len(xs), self.block
         ys = np.full((count, self.out_size), np.nan) if ys is None else ys
         resets = np.array(resets, bool)
         resets[0] |= state.begins
         rows = Rows(
-            xs=_padded(split(xs), size),
-            ys=_padded(split(ys), size),
-            weights=_padded(np.asarray(weights, np.float32), size),
-            resets=_padded(resets, size),
+            xs=padded(split(xs), size),
+            ys=padded(split(ys), size),
+            weights=padded(np.asarray(weights, np.float32), size),
+            resets=padded(resets, size),
             count=np.int32(count),
         )
         inside, outs = run(self, rows, state.inside)
-        outs = jax.tree.map(lambda a: np.asarray(a)[:count], outs)
-        base, unit = join(outs.base), outs.unit.astype(np.float64)
-        out = Forecast(
-            prediction=base + unit * outs.change,
-            experts=base[..., None] + unit[..., None] * outs.forecasts,
-            weights=outs.weights,
-            skipped=np.asarray((~(np.abs(ys) <= LARGEST)).any(-1), np.int32),
+        missing = np.asarray(~(np.abs(ys) <= LARGEST).all(-1))
+        return ForecasterState(inside, state.items + count, np.bool_(False)), Begun(
+            [(outs, missing)]
         )
-        return ForecasterState(inside, state.items + count, np.bool_(False)), out
-
-
-def _padded(array: np.ndarray, size: int) -> np.ndarray:
-    whole = np.zeros((size, *array.shape[1:]), array.dtype)
-    whole[: len(array)] = array
-    return whole
-
-
-def _copied(state: ForecasterState) -> ForecasterState:
-    copy = jax.tree.map(lambda a: jnp.copy(a) if eqx.is_array(a) else a, state.inside)
-    return ForecasterState(copy, state.items, state.begins)

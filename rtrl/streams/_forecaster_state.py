@@ -1,10 +1,14 @@
 """What a forecaster knows, and what it tells."""
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from rtrl.streams._block import Inside
+from rtrl.streams._pair import join
+from rtrl.streams._row import Told
 
 
 class ForecasterState(eqx.Module):
@@ -35,3 +39,37 @@ class Forecast(eqx.Module):
     experts: Float[np.ndarray, "*time targets experts"]
     weights: Float[np.ndarray, "*time targets experts"]
     skipped: Int[np.ndarray, "*time"]
+
+
+class Begun:
+    """Forecasts on their way.
+
+    Attributes:
+        parts: of every block what comes out of it, and which rows have a target missing.
+    """
+
+    def __init__(self, parts: list[tuple[Told, Bool[np.ndarray, " rows"]]]):
+        self.parts = parts
+
+    def forecast(self) -> Forecast:
+        """Wait for them; time first."""
+        each = [_forecast(*part) for part in self.parts]
+        if len(each) == 1:
+            return each[0]
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *each)
+
+
+def _forecast(told: Told, missing: np.ndarray) -> Forecast:
+    base, unit, change, forecasts, weights = (np.asarray(a)[: len(missing)] for a in told)
+    base, unit = join(base), unit.astype(np.float64)
+    return Forecast(
+        prediction=base + unit * change,
+        experts=base[..., None] + unit[..., None] * forecasts,
+        weights=weights,
+        skipped=missing.astype(np.int32),
+    )
+
+
+def copied(state: ForecasterState) -> ForecasterState:
+    copy = jax.tree.map(lambda a: jnp.copy(a) if eqx.is_array(a) else a, state.inside)
+    return ForecasterState(copy, state.items, state.begins)

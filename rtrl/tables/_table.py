@@ -242,6 +242,12 @@ class Table:
         waiting = (np.array(part, float) for row in memory["waiting"] for part in row)
         self._waiting.extend(Row(x, y) for x, y in zip(waiting, waiting, strict=True))
 
+    def values(self, name: str) -> list[str]:
+        """The values of a class or a boolean that are known so far, in the order of its numbers."""
+        column = next(c for c in self.columns if c.name == name)
+        reader = self._encode.classes.get(column.number)
+        return list(column.values if reader is None else reader.known)
+
     def others(self) -> dict[str, dict[str, int]]:
         """Values of classes that were not known, by column, with how often they came."""
         found = {n: r.others for n, r in self._encode.classes.items() if r.others}

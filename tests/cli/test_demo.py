@@ -19,7 +19,8 @@ def quick(tmp_path_factory):
     folder, printed = tmp_path_factory.mktemp("demo"), io.StringIO()
     with contextlib.redirect_stdout(printed):
         demo.main(["--quick", "--out", str(folder / "new")])
-    return printed.getvalue(), (folder / "new" / "laser.png").read_bytes(), folder
+    pictures = [(folder / "new" / name).read_bytes() for name in ("laser.png", "digits.png")]
+    return printed.getvalue(), pictures, folder
 
 
 def test_prints_every_method_and_rule(quick):
@@ -46,11 +47,37 @@ def test_learns_more_than_the_last_value(quick):
 
 
 def test_picture_is_a_png_of_1200_pixels(quick):
-    _, png, _ = quick
-    assert png[:8] == b"\x89PNG\r\n\x1a\n"
-    width, height = struct.unpack(">II", png[16:24])
-    assert width == 1200 and 600 <= height <= 1200
-    assert len(png) > 30_000  # an empty figure compresses to less
+    for png in quick[1]:
+        assert png[:8] == b"\x89PNG\r\n\x1a\n"
+        width, height = struct.unpack(">II", png[16:24])
+        assert width == 1200 and 600 <= height <= 1200
+        assert len(png) > 30_000  # an empty figure compresses to less
+
+
+def test_digits_are_named_better_than_by_chance(quick):
+    text, _, _ = quick
+    shares = {}
+    for name in ("rtrl", *demo.FLOORS):
+        row = re.search(rf"^{re.escape(name)} +(\d+\.\d)% +\d+\.\d *$", text, re.M)
+        assert row, f"no row of {name} in {text}"
+        shares[name] = float(row[1])
+    assert shares["rtrl"] < 80 < shares["the digit seen most"]
+
+
+def test_the_floors_of_the_digits_are_online():
+    """The answer at an image is that of ridge regression on those before it, and of no other."""
+    images, labels = demo.digit_stream(0)
+    assert images.shape == (1792, 64) and images.min() == -1 and images.max() == 1
+    told = demo.regression(images[:300], labels[:300])
+    x = np.column_stack([images[:300], np.ones(300)])
+    y = np.eye(10)[labels[:299]] - 0.1
+    weights = np.linalg.solve(x[:299].T @ x[:299] + 0.01 * np.eye(65), x[:299].T @ y)
+    assert told[299] == (x[299] @ weights).argmax()
+    changed = demo.regression(images[:300], np.append(labels[:250], 9 - labels[250:300]))
+    np.testing.assert_array_equal(changed[:251], told[:251])
+    assert (changed != told).any()
+    common = demo.FLOORS["the digit seen most"](images, labels)
+    assert common[500] == np.bincount(labels[:500], minlength=10).argmax()
 
 
 def test_running_error_counts_only_what_was_predicted_in_time():

@@ -1,6 +1,5 @@
 """Predictions written by ``--to``, each row once whatever ends a run; one process in a folder."""
 
-import dataclasses
 import errno
 import io
 import os
@@ -17,7 +16,6 @@ import numpy as np
 import pytest
 
 from rtrl.cli import _lock, _state
-from rtrl.cli import _stream as cli_stream
 from rtrl.cli import main as cli_main
 from rtrl.cli._errors import UsageError
 
@@ -53,23 +51,6 @@ def log_file(folder: Path, rows: int, target: str = "speed") -> Path:
     lines.insert(21, "oops")
     (folder / "log.csv").write_text("\n".join(lines) + "\n")
     return folder / "log.csv"
-
-
-@pytest.fixture(autouse=True)
-def share_programs(monkeypatch):
-    """Learners of the same kind are the same object, so that they are compiled once."""
-    build = cli_stream.build_learner
-
-    def shared(setup, kind, *given):
-        key = repr(dataclasses.replace(setup, task="", target=None))
-        if key not in BUILT:
-            BUILT[key] = build(setup, kind, *given)
-        return BUILT[key]
-
-    monkeypatch.setattr(cli_stream, "build_learner", shared)
-
-
-BUILT: dict = {}
 
 
 def test_a_kill_at_a_random_moment_and_resuming_give_the_bytes_of_one_run(tmp_path, monkeypatch):

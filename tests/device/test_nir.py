@@ -146,10 +146,14 @@ def chain(*nodes):
 ONE = np.ones(1)
 LEAKY: dict[str, Any] = {"tau": ONE, "r": ONE, "v_leak": ONE}
 LOOP = nir.NIRGraph(
-    {"input": nir.Input({"input": np.array([1])}), "a": nir.LI(**LEAKY), "b": nir.Linear(np.ones((1, 1))),
-     "output": nir.Output({"output": np.array([1])})},
+    {
+        "input": nir.Input({"input": np.array([1])}),
+        "a": nir.LI(**LEAKY),
+        "b": nir.Linear(np.ones((1, 1))),
+        "output": nir.Output({"output": np.array([1])}),
+    },
     [("input", "a"), ("a", "output"), ("a", "b"), ("b", "a")],
-)  # fmt: skip
+)
 REFUSED = [
     (lambda: to_nir(cells.LRU(3, 4, key=KEY)), r"layers\[0\]: expected LIF, .*got 'LRU'"),
     (lambda: to_nir(cells.LIF(3, 4, key=KEY)), r"layers\[0\].reset: expected 'zero'"),

@@ -18,8 +18,8 @@ HEAVY = {
     "h5py", "aeon", "tensorboardX",
 }  # fmt: skip
 
-#: The table of the commands: each loads what it needs when it is called, so that help comes first.
-COMMANDS = "rtrl.cli._app"
+#: The commands and their options: each loads what it needs when called, so that help comes first.
+COMMANDS = ("rtrl.cli._app", "rtrl.cli._command_", "rtrl.cli._given")
 
 
 class Import(NamedTuple):
@@ -80,7 +80,9 @@ def _parse(importer: str, source: str) -> Iterator[Import]:
 def room_of(module: str) -> str:
     """The room of a module of the package: ``rtrl.engine._trace`` is in ``engine``."""
     _, *rest = module.split(".")
-    return rest[0] if rest and rest[0] != "__main__" else ("cli" if rest else "rtrl")
+    if rest and rest[0] == "__main__":
+        return "cli"
+    return rest[0] if rest and not rest[0].startswith("_") else "rtrl"  # `rtrl._offered`
 
 
 def complaints(modules: Mapping[str, str], rooms: tuple[str, ...] = ROOMS) -> list[str]:
@@ -105,7 +107,7 @@ def complaints(modules: Mapping[str, str], rooms: tuple[str, ...] = ROOMS) -> li
             ]
             if here != there and private:
                 found.append(f"{i}: {private[0]} belongs to another folder")
-        if i.late and i.importer != COMMANDS and not _defers(i, every, modules):
+        if i.late and not i.importer.startswith(COMMANDS) and not _defers(i, every, modules):
             found.append(f"{i}: inside a function, though it loads nothing heavy")
     return found + [f"a circle: {' -> '.join(circle)}" for circle in circles(own, modules)]
 

@@ -44,10 +44,13 @@ def modules() -> dict[str, ModuleType]:
 
 
 def exports(module: ModuleType) -> dict[str, Any]:
-    """What a module offers: what it defines, and what it imports with ``as``."""
-    source = inspect.getsource(module)
+    """What a module offers: what it defines, and what it imports with ``as``.
+
+    What the package itself offers is loaded late, and listed in a module of its own.
+    """
+    listed = importlib.import_module("rtrl._offered") if module.__name__ == "rtrl" else module
     names: list[str] = []
-    for node in ast.parse(source).body:
+    for node in ast.parse(inspect.getsource(listed)).body:
         if isinstance(node, ast.ImportFrom):
             names += [alias.asname for alias in node.names if alias.asname]
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):

@@ -293,3 +293,28 @@ def test_streams_are_steps_and_are_scored():
 def test_bad_arguments_are_named(bad):
     with pytest.raises(ValueError, match=next(iter(reversed(bad)))):
         Forecaster(**{"in_size": 1, **bad})
+
+
+def test_the_network_is_a_learner_without_its_safeguards():
+    """Rows of weights put together are to the filter what they were apart."""
+    rng = np.random.default_rng(0)
+    y = np.cumsum(rng.normal(size=(90, 1)), 0)
+    y[50] = np.nan
+    learner = rtrl.OnlineLearner(experts.half_square, rtrl.kalman(prior=10.0))
+    both = [experts.Plain(), experts.Network(), experts.Learned(learner)]
+    one = Forecaster(1, own=(0,), experts=both)
+    state = one.init()
+    # The same first parameters for both: their keys are other ones.
+    network, learned = state.inside.targets.experts[1:]
+    model = jax.tree.map(lambda a: a[0] if eqx.is_array(a) else a, network[0])
+    fresh = learner.init(model)
+    fresh = jax.tree.map(
+        lambda new, old: jnp.asarray(new)[None] if eqx.is_array(old) else old, fresh, learned[0]
+    )
+    state = eqx.tree_at(lambda s: s.inside.targets.experts[2][0], state, fresh)
+    resets = np.arange(90) == 60
+    told = one.scan(state, y, y, resets=resets)[1].experts[:, 0, -2:]
+    moved = np.abs(told[:, 0] - np.where(np.isfinite(y[:, 0]), y[:, 0], told[:, 0]))
+    assert moved[30:].max() > 0.1  # it has learned something to say
+    # As far apart as float32 puts another order of sums, which grows with every step of learning.
+    np.testing.assert_allclose(told[:, 0], told[:, 1], atol=2e-3)

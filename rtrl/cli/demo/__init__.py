@@ -1,5 +1,9 @@
 """What does it do on real data, at a glance? ``python -m rtrl.cli.demo``, or ``make demo``."""
 
+from rtrl.cli.demo._digits import FLOORS as FLOORS
+from rtrl.cli.demo._digits import digit_stream as digit_stream
+from rtrl.cli.demo._digits import one_seed as one_seed
+from rtrl.cli.demo._digits import regression as regression
 from rtrl.cli.demo._laser import BASELINES as BASELINES
 from rtrl.cli.demo._laser import HELD as HELD
 from rtrl.cli.demo._laser import WINDOW as WINDOW

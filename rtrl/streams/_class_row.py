@@ -1,0 +1,168 @@
+"""One row of a stream of classes: learn, see, tell."""
+
+from typing import Any, NamedTuple, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+
+from rtrl.learners import QUICK, Jitted
+from rtrl.streams._columns import Columns
+from rtrl.streams.classes import LAGS, ClassFeatures
+
+SHARE = 1e-3  # of the weight, dealt out anew at every row: an expert may come back
+LEAST = -12.0  # log probability: no expert is sure for ever
+
+
+class ClassRows(NamedTuple):
+    """Rows to come, in buffers of a fixed size of which the first ``count`` are meant.
+
+    Attributes:
+        xs: ``(size, columns, 2)``, as pairs, NaN where missing.
+        ys: classes, ``(size,)``; -1 where missing.
+        weights, resets: ``(size,)``.
+        count: how many.
+    """
+
+    xs: Any
+    ys: Any
+    weights: Any
+    resets: Any
+    count: Any
+
+
+class ClassTold(NamedTuple):
+    """Log probabilities ``(classes,)`` and those of every expert, and how much each counted."""
+
+    mixed: Float[Array, " classes"]
+    experts: Float[Array, "experts classes"]
+    weights: Float[Array, " experts"]
+
+
+class ClassHeld(NamedTuple):
+    """What was told of a row, and all that it takes to learn from its class."""
+
+    kept: tuple[PyTree, ...]
+    experts: Float[Array, "experts classes"]
+    made: Bool[Array, ""]
+
+
+class ClassInside(eqx.Module):
+    """All that is known, on the device.
+
+    Attributes:
+        columns: the inputs' scales.
+        last: the newest classes, newest first; the number of classes where there is none.
+        experts: the state of each.
+        weights: logarithms of their weights.
+        held: what waits for its class, a ring of ``ahead`` rows; ``slot`` is the place in it.
+    """
+
+    columns: Columns
+    last: Int[Array, " lags"]
+    experts: tuple[PyTree, ...]
+    weights: Float[Array, " experts"]
+    held: ClassHeld
+    slot: Int[Array, ""]
+
+    @classmethod
+    def empty(cls, classifier: Any, states: tuple[PyTree, ...]) -> Self:
+        ahead, members = classifier.ahead, len(classifier.names)
+        last = jnp.full(LAGS, classifier.classes)
+        nothing = jnp.zeros(len(classifier.others))
+        features = ClassFeatures(last, nothing, nothing, jnp.bool_(False))
+        kept = tuple(
+            eqx.filter_eval_shape(expert.predict, state, features)[1]
+            for expert, state in zip(classifier.experts, states, strict=True)
+        )
+        held = ClassHeld(kept, jnp.zeros((members, classifier.classes)), jnp.bool_(False))
+        ring = jax.tree.map(lambda a: jnp.zeros((ahead, *a.shape), a.dtype), held)
+        even = jnp.full(members, -np.log(members), jnp.float32)
+        columns = Columns.empty(classifier.in_size)
+        return cls(columns, last, states, even, ring, jnp.int32(0))
+
+
+def advance_classes(
+    classifier: Any, rows: ClassRows, state: ClassInside
+) -> tuple[ClassInside, ClassTold]:
+    """Take ``rows.count`` rows, one after the other, through one compiled body."""
+    arrays, static = eqx.partition(state, eqx.is_array)
+    size, members = len(rows.weights), len(classifier.names)
+    shapes = (classifier.classes,), (members, classifier.classes), (members,)
+    outs = ClassTold(*(jnp.zeros((size, *shape)) for shape in shapes))
+
+    def body(t, carry):
+        arrays, outs = carry
+        row = rows.xs[t], rows.ys[t], rows.weights[t], rows.resets[t]
+        state, out = _one(classifier, eqx.combine(arrays, static), *row)
+        outs = jax.tree.map(lambda all, one: all.at[t].set(one), outs, out)
+        return eqx.filter(state, eqx.is_array), outs
+
+    arrays, outs = jax.lax.fori_loop(0, rows.count, body, (arrays, outs))
+    return eqx.combine(arrays, static), outs
+
+
+run_classes = Jitted(advance_classes, donate_last=True, options=QUICK)
+
+
+def _one(classifier: Any, state: ClassInside, x, y, weight, reset):
+    columns, levels, moves = state.columns.take(x, reset, classifier.memory)
+    state = eqx.tree_at(lambda s: s.columns, state, columns)
+    others = jnp.array(classifier.others, jnp.int32)
+    inputs = levels[others], moves[others]
+    if classifier.delay == 0:  # what is told is of this row: nobody knows it yet
+        begun = eqx.tree_at(
+            lambda s: s.last, state, jnp.where(reset, classifier.classes, state.last)
+        )
+        state, told = _tell(classifier, begun, *inputs, reset)
+        state = _see(classifier, _learn(classifier, state, y, weight), y, False)
+    else:
+        state = _see(classifier, _learn(classifier, state, y, weight), y, reset)
+        state, told = _tell(classifier, state, *inputs, reset)
+    slot = state.slot
+    after = jnp.where(slot + 1 == classifier.ahead, 0, slot + 1)
+    return eqx.tree_at(lambda s: s.slot, state, after), told
+
+
+def _see(classifier: Any, state: ClassInside, y: Array, reset: ArrayLike) -> ClassInside:
+    """Take in the class that has come, after forgetting all before it if ``reset``."""
+    last = jnp.where(reset, classifier.classes, state.last)
+    moved = jnp.concatenate([y[None], last[:-1]])
+    return eqx.tree_at(lambda s: s.last, state, jnp.where(y >= 0, moved, last))
+
+
+def _learn(classifier: Any, state: ClassInside, y: Array, weight: Array) -> ClassInside:
+    held: ClassHeld = jax.tree.map(lambda ring: ring[state.slot], state.held)
+    weight = jnp.where(held.made & (y >= 0), weight, 0)
+    target = jnp.maximum(y, 0)
+    experts = tuple(
+        expert.learn(inner, kept, target, weight)
+        for expert, inner, kept in zip(classifier.experts, state.experts, held.kept, strict=True)
+    )
+    new = jax.nn.log_softmax(state.weights + weight * held.experts[:, target])
+    new = jnp.log((1 - SHARE) * jnp.exp(new) + SHARE / len(new))
+    weights = jnp.where(weight > 0, new, state.weights)
+    return eqx.tree_at(lambda s: (s.experts, s.weights), state, (experts, weights))
+
+
+def _tell(
+    classifier: Any, state: ClassInside, inputs: Array, moves: Array, reset: Array
+) -> tuple[ClassInside, ClassTold]:
+    features = ClassFeatures(state.last, inputs, moves, reset)
+    results = [
+        expert.predict(inner, features)
+        for expert, inner in zip(classifier.experts, state.experts, strict=True)
+    ]
+    each = jnp.concatenate([told for told, _, _ in results])
+    even = -np.log(classifier.classes)
+    each = jnp.where(jnp.isfinite(each).all(-1, keepdims=True), each, even)
+    each = jax.nn.log_softmax(jnp.maximum(each, LEAST))
+    kept = tuple(kept for _, kept, _ in results)
+    now = ClassHeld(kept, each, jnp.bool_(True))
+    held = jax.tree.map(lambda ring, value: ring.at[state.slot].set(value), state.held, now)
+    mixed = jax.scipy.special.logsumexp(state.weights[:, None] + each, axis=0)
+    experts = tuple(after for _, _, after in results)
+    state = eqx.tree_at(lambda s: (s.experts, s.held), state, (experts, held))
+    return state, ClassTold(mixed, each, jnp.exp(state.weights))
