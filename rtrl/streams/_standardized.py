@@ -29,7 +29,7 @@ from rtrl.learners import (
     unpack,
 )
 from rtrl.streams._moments import Moments
-from rtrl.streams._standardized_state import StandardizedState
+from rtrl.streams._standardized_state import StandardizedState, at_rest
 from rtrl.validate import require, require_integer
 
 
@@ -175,7 +175,7 @@ class Standardized(eqx.Module):
         return uninterrupted(self._step, state, x, y, weight, reset)
 
     def _step(self, state, x, y, weight, reset):
-        inner = _at_rest(state)
+        inner = at_rest(state)
         after, x, y, restore = self._take(state, x, y)
         if after.items <= self.warmup:
             weight = np.zeros(np.shape(weight))
@@ -200,7 +200,7 @@ class Standardized(eqx.Module):
         return uninterrupted(self._scan, state, xs, ys, chunk, weights, resets)
 
     def _scan(self, state, xs, ys, chunk, weights, resets):
-        inner = _at_rest(state)
+        inner = at_rest(state)
         raw = np.asarray(xs)
         check_xs(inner.model, raw, batch_size_of(inner))
         if ys is not None:
@@ -240,7 +240,7 @@ class Standardized(eqx.Module):
 
     def reset(self, state: StandardizedState, mask: ArrayLike | None = None) -> StandardizedState:
         """As `OnlineLearner.reset`; the moments stay."""
-        inner = self.learner.reset(_at_rest(state), mask)
+        inner = self.learner.reset(at_rest(state), mask)
         return _around(inner, state)
 
     def _take(self, state: StandardizedState, x: Any, y: Any):
@@ -296,13 +296,3 @@ def _giving_back(state: StandardizedState):
         yield
     except NonFiniteError as error:
         raise NonFiniteError(str(error), state) from error  # type: ignore[arg-type]
-
-
-def _at_rest(state: StandardizedState) -> LearnerState:
-    require(
-        isinstance(state.learner, LearnerState),
-        "state",
-        "one that is not in the middle of a stream (close_stream ends it)",
-        type(state.learner).__name__,
-    )
-    return state.learner  # type: ignore[return-value]
