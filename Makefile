@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core test-full bench bench-quick verify-gpu-kernels verify-device \
+.PHONY: help setup demo test test-core test-full bench bench-quick soak verify-gpu-kernels verify-device \
 	docs lint format clean
 
 help:  ## this list
@@ -74,6 +74,10 @@ bench: setup  ## time and memory against BPTT and other libraries, on two quiet 
 
 bench-quick: setup  ## the same, small and rough (2 minutes); writes nothing
 	@$(BIN)/python bench/speed.py --quick
+
+soak: setup  ## ten million timesteps, and a hundred thousand with every fault; resumes (30 minutes)
+	@$(BIN)/python bench/soak.py
+	@$(BIN)/python bench/faults.py
 
 docs: setup  ## the API reference, every link checked, into build/docs
 	@$(BIN)/python tests/house/build_docs.py

@@ -1,19 +1,26 @@
 """What one wild sample does to a learner, without and with `rtrl.Guard`, and what the guard costs.
 
     python bench/guard.py              every part, results/guard/*.json; goes on where it stopped
-    python bench/guard.py --part wild  one part: wild, rare or clean
+    python bench/guard.py --part wild  one part: wild, front, rare or clean
     python bench/guard.py --table      measure nothing, write results/guard.md
 
 wild: two layers of 8 modules, Adam 1e-2, no norm, a sine, one sample of 2,400 replaced at timestep
-1,500; mean loss over 300 timesteps before it, and over timesteps 500 to 800 after it. Every cell.
+1,500; mean loss over 300 timesteps before it, and over timesteps 500 to 800 after it. Every cell,
+without a guard, with one, and with one where no sample is replaced ("none wild").
+front: the same through `rtrl.Standardized` as it is; squared error in the data's units.
 rare: what is rare but real: a row in a thousand is 1, to be reported three rows later; tails of
 Student's distribution with two degrees of freedom, forecast from an autoregression.
-clean: a laser and random input delayed by five timesteps, prequential loss with over without.
+clean: a laser and random input delayed by five timesteps, prequential loss; digits as pixels (three
+passes) and the copy task (300 updates), loss over the last third; with a guard over without.
 """
 
 import argparse
+import contextlib
 import json
 import warnings
+from collections import Counter
+from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,34 +45,41 @@ def squared_error(prediction, target):
     return jnp.sum((prediction - target) ** 2)
 
 
-def learn(cell, xs, ys, guard, rate=1e-2, depth=2, chunk=1, norm=None):
+@cache  # one learner, one program
+def learner_of(cell, sizes, guard, rate, depth, norm, front):
     def new(size, key):
         return getattr(rtrl.cells, cell)(size, 8, key=key)
 
-    model = rtrl.SequenceModel(
-        xs.shape[1], ys.shape[1], 8, depth, new, key=jax.random.key(1), norm=norm
-    )
-    rule = rtrl.RTRL()
-    try:
-        learner = rtrl.OnlineLearner(squared_error, optax.adam(rate), rule=rule, guard=guard)
-        state = learner.init(model)
-    except ValueError:  # a dense cell
-        learner = rtrl.OnlineLearner(
-            squared_error, optax.adam(rate), rule=rtrl.SnAp1(), guard=guard
-        )
-        state = learner.init(model)
-    return learner.scan(state, xs, ys, chunk=chunk)
+    model = rtrl.SequenceModel(sizes[0], sizes[1], 8, depth, new, key=jax.random.key(1), norm=norm)
+    for rule in (rtrl.RTRL(), rtrl.SnAp1()):  # the second for dense cells
+        learner: Any = rtrl.OnlineLearner(squared_error, optax.adam(rate), rule=rule, guard=guard)
+        learner = rtrl.Standardized(learner) if front else learner
+        with contextlib.suppress(ValueError):
+            learner.init(model)
+            break
+    return learner, model
 
 
-def wild(cell: str) -> dict:
+def learn(cell, xs, ys, guard, rate=1e-2, depth=2, norm=None, front=False):
+    sizes = xs.shape[1], ys.shape[1]
+    learner, model = learner_of(cell, sizes, guard, rate, depth, norm, front)
+    return learner.scan(learner.init(model), xs, ys, chunk=1)
+
+
+def wild(cell: str, front: bool = False) -> dict:
     sine = np.sin(0.3 * np.arange(2401))[:, None].astype(np.float32)
     rows = {}
-    for name, guard in GUARDS.items():
-        for size, value in SIZES.items():
+    guards = {"front door": GUARDS["guard"]} if front else GUARDS
+    for name, guard in guards.items():
+        sizes = SIZES if guard is None else SIZES | {"none wild": sine[1500, 0]}
+        for size, value in sizes.items():
             xs = sine.copy()
             xs[1500] = value
-            _, out = learn(cell, xs[:-1], xs[1:], guard)
-            loss = np.nan_to_num(np.asarray(out.loss, np.float64), nan=np.inf)
+            _, out = learn(cell, xs[:-1], xs[1:], guard, front=front)
+            loss = np.asarray(out.loss, np.float64)
+            if front:
+                loss = ((np.asarray(out.prediction) - xs[1:].astype(float)) ** 2).sum(1)
+            loss = np.nan_to_num(loss, nan=np.inf)
             rows[f"{name}, {size}"] = {
                 "before": float(loss[1200:1499].mean()),
                 "after": float(loss[2000:2300].mean()),
@@ -74,6 +88,10 @@ def wild(cell: str) -> dict:
                 "skipped": int(out.skipped.sum()),
             }
     return rows
+
+
+def front(cell: str) -> dict:
+    return wild(cell, front=True)
 
 
 def rare_series() -> dict:
@@ -91,20 +109,23 @@ def rare_series() -> dict:
     }
 
 
+def beside(function) -> dict:
+    """A row of figures for every guard."""
+    return {name: function(guard) for name, guard in GUARDS.items()}
+
+
 def rare(name: str) -> dict:
     xs, ys = rare_series()[name]
-    rows = {}
-    for guard_name, guard in GUARDS.items():
+    half = len(xs) // 2
+    event = ys[half:, 0] > 0.5 if "row" in name else np.ones(len(xs) - half, bool)
+
+    def one(guard):
         _, out = learn("LRU", xs, ys, guard, rate=3e-3, depth=1, norm="pre")
-        loss = np.asarray(out.loss, np.float64)[len(xs) // 2 :]
-        target = ys[len(xs) // 2 :, 0]
-        event = target > 0.5 if "row" in name else np.ones(len(target), bool)
-        rows[guard_name] = {
-            "loss where it counts": float(loss[event].mean()),
-            "loss": float(loss.mean()),
-            "bounded": int(out.bounded.sum()),
-        }
-    return rows
+        loss = np.asarray(out.loss, np.float64)[half:]
+        bounded = int(out.bounded.sum())
+        return {"loss": float(loss[event].mean()), "of all": float(loss.mean()), "bounded": bounded}
+
+    return beside(one)
 
 
 def clean_series() -> dict:
@@ -112,21 +133,53 @@ def clean_series() -> dict:
     noise = rng.normal(size=(20_000, 1)).astype(np.float32)
     laser = np.asarray(rtrl.tasks.santafe().xs, np.float32).reshape(-1, 1)
     laser = (laser - laser.mean()) / laser.std()
-    series = {
+    return {
         "five timesteps ago": (noise, np.roll(noise, 5, 0)),
         "laser": (laser[:-1], laser[1:]),
+        "digits": digits_batches,
+        "copy": copy_batches,
     }
-    return series
+
+
+def digits_batches():
+    split, rng = rtrl.tasks.digits("pixels", rng=0), np.random.default_rng(0)
+    for _ in range(3):
+        yield from split.train.batches(16, rng=rng, drop_last=True)
+
+
+def copy_batches():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        yield rtrl.tasks.copying(20, rng=rng)
 
 
 def clean(name: str) -> dict:
-    xs, ys = clean_series()[name]
-    rows = {}
-    for guard_name, guard in GUARDS.items():
-        _, out = learn("LRU", xs, ys, guard, rate=3e-3, depth=2, norm="pre")
-        loss = np.asarray(out.loss, np.float64)[len(xs) // 5 :]
-        rows[guard_name] = {"loss": float(loss.mean()), "bounded": int(out.bounded.sum())}
-    return rows
+    data = clean_series()[name]
+
+    def stream(guard):
+        _, out = learn("LRU", data[0], data[1], guard, rate=3e-3, norm="pre")
+        loss = np.asarray(out.loss, np.float64)[len(data[0]) // 5 :]
+        return {"loss": float(loss.mean()), "bounded": int(out.bounded.sum())}
+
+    def sequences(guard):
+        def cell(size, key):
+            return rtrl.cells.LRU(size, 32, key=key)
+
+        sizes, loss = ((1, 10), optax.softmax_cross_entropy_with_integer_labels)
+        if name == "copy":
+            sizes, loss = (8, 14), rtrl.tasks.copying_loss
+        model = rtrl.SequenceModel(sizes[0], sizes[1], 32, 2, cell, key=jax.random.key(0))
+        learner = rtrl.OnlineLearner(loss, optax.adam(3e-3), guard=guard)
+        state, losses, bounded = None, [], 0
+        for xs, ys, weights in data():
+            state = learner.init(model, xs.shape[1]) if state is None else state
+            resets = np.arange(len(xs)) == 0
+            state, out = learner.scan(state, xs, ys, weights=weights, resets=resets, chunk=16)
+            losses.append(float((np.asarray(out.loss) * weights.reshape(len(xs), -1)[:, 0]).sum()))
+            bounded += int(out.bounded.sum())
+        return {"loss": float(np.mean(losses[-len(losses) // 3 :])), "bounded": bounded}
+
+    return beside(sequences if callable(data) else stream)
 
 
 def run(part: str, name: str, function) -> None:
@@ -134,63 +187,79 @@ def run(part: str, name: str, function) -> None:
     file = FOLDER / f"{part}-{slug}.json"
     if file.exists():
         return
-    result = {"part": part, "name": name, "rows": function(name)} | provenance()
+    rows = function(name)
+    result = {"part": part, "name": name, "rows": rows} | provenance()
     FOLDER.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n")
     say(f"{part} {name}: {json.dumps(result['rows'])[:300]}")
 
 
+def returns(row: dict, times: float) -> bool:
+    return row["after"] <= times * row["before"] + 1e-3
+
+
+def table_of(rows: dict, times: float) -> list[str]:
+    """Losses of every cell; bold where they have not come back. ``rows``: of every cell."""
+    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+    lines = ["| cell | before | " + " | ".join(columns) + " |"]
+    lines += ["|---|---:|" + "---:|" * len(columns)]
+    good, runs = Counter(), Counter()
+    for name, row in rows.items():
+        cells = []
+        for key in columns:
+            if key not in row:
+                cells.append("")
+                continue
+            back = returns(row[key], times)
+            good[key] += back
+            runs[key] += 1
+            after = f"{row[key]['after']:.2g}"
+            cells.append(after if back else f"**{after}**")
+        before = next(iter(row.values()))["before"]
+        lines.append(f"| {name} | {before:.2g} | " + " | ".join(cells) + " |")
+    counts = "; ".join(f"{key}: {good[key]} of {runs[key]}" for key in columns)
+    note = f"Back to at most {times:g} times the loss before (bold: not): {counts}."
+    lines += ["", note, ""]
+    return lines
+
+
 def table() -> str:
     results = [json.loads(f.read_text()) for f in sorted(FOLDER.glob("*.json"))]
+    parts = {p: {r["name"]: r["rows"] for r in results if r["part"] == p} for p in PARTS}
     lines = ["# One wild sample", "", "Mean loss before and, 500 to 800 timesteps, after it.", ""]
-    lines += ["| cell | before | " + " | ".join(
-        f"{g}: {s}" for g in GUARDS for s in SIZES) + " |"]  # fmt: skip
-    lines += ["|---|---:|" + "---:|" * (len(GUARDS) * len(SIZES))]
-    wilds = [r for r in results if r["part"] == "wild"]
-    good = {g: 0 for g in GUARDS}
-    for r in wilds:
-        cells = []
-        for g in GUARDS:
-            for s in SIZES:
-                row = r["rows"][f"{g}, {s}"]
-                ok = row["after"] <= 10 * row["before"] + 1e-3
-                good[g] += ok
-                cells.append(f"{row['after']:.2g}" if ok else f"**{row['after']:.2g}**")
-        before = r["rows"]["none, 1e6"]["before"]
-        lines.append(f"| {r['name']} | {before:.2g} | " + " | ".join(cells) + " |")
-    runs = len(wilds) * len(SIZES)
-    lines += ["", "Back to at most ten times the loss before (bold: not): "
-              f"{good['none']} of {runs} without a guard, {good['guard']} with.", ""]  # fmt: skip
+    lines += table_of(parts["wild"], 10)
+    lines += ["# One wild sample through `rtrl.Standardized`", ""] + table_of(parts["front"], 2)
     for part, title in (("rare", "Rare but real"), ("clean", "Clean data")):
         lines += [f"# {title}", "", "| series | loss without | with | ratio | bounded |"]
         lines += ["|---|---:|---:|---:|---:|"]
-        for r in results:
-            if r["part"] == part:
-                key = "loss where it counts" if part == "rare" else "loss"
-                a, b = r["rows"]["none"][key], r["rows"]["guard"][key]
-                bounded = r["rows"]["guard"]["bounded"]
-                lines.append(f"| {r['name']} | {a:.4g} | {b:.4g} | {b / a:.3f} | {bounded} |")
+        for name, rows in parts[part].items():
+            a, b = rows["none"]["loss"], rows["guard"]["loss"]
+            bounded = rows["guard"]["bounded"]
+            lines.append(f"| {name} | {a:.4g} | {b:.4g} | {b / a:.3f} | {bounded} |")
         lines.append("")
     return "\n".join(lines)
+
+
+PARTS = {
+    "clean": (clean, clean_series),
+    "rare": (rare, rare_series),
+    "front": (front, lambda: CELLS),
+    "wild": (wild, lambda: CELLS),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--part", choices=("wild", "rare", "clean"))
+    parser.add_argument("--part", choices=tuple(PARTS))
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     if not options.table:
-        parts = {
-            "clean": (clean_series(), clean),
-            "rare": (rare_series(), rare),
-            "wild": (CELLS, wild),
-        }
-        for part, (names, function) in parts.items():
+        for part, (function, names) in PARTS.items():
             if options.part in (None, part):
-                for name in names:
+                for name in names():
                     run(part, name, function)
     (RESULTS / "guard.md").write_text(table())
 

@@ -2,29 +2,9 @@
 
 from typing import Any
 
+from rtrl.device._moments import moments
 from rtrl.learners import StreamState
 from rtrl.streams import Standardized, StandardizedState
-
-MOMENTS = """
-/* Take a value into the running moments of its feature; a missing one moves nothing.
-   Welford (1962). */
-static void take(double *count, double *mean, double *m2, double value)
-{
-    if (isfinite(value)) {
-        const double total = *count + 1.0, step = value - *mean;
-        *mean += step / total;
-        *m2 += step * step * *count / total;
-        *count = total;
-    }
-}
-
-/* The deviation of a feature; 1 of one that has been constant but for rounding. */
-static double deviation(double count, double mean, double m2)
-{
-    const double found = sqrt(m2 / (count > 1.0 ? count : 1.0));
-    return found > 1e-12 * fabs(mean) ? found : 1.0;
-}
-"""
 
 
 def around(name: str, learner: Any, state: Any, hidden: list[tuple[str, str]]) -> str:
@@ -39,7 +19,7 @@ def around(name: str, learner: Any, state: Any, hidden: list[tuple[str, str]]) -
     inner = _stream(name, stream, hidden) if streaming else ""
     advance = "advance" if streaming else "learn"
     if isinstance(learner, Standardized):
-        return MOMENTS + inner + _standardized(name, learner, advance)
+        return moments(learner) + inner + _standardized(name, learner, advance)
     return inner + _plain(name, advance)
 
 
@@ -131,20 +111,22 @@ def _standardized(name: str, learner: Standardized, advance: str) -> str:
         x = "scaled"
         before += f"""
     for (int i = 0; i < {n}_INPUTS; i++) {{
-        {_take("inputs", "x", learner)}
-        scaled[i] = (float)(((double)x[i] - {_m("inputs_mean")})
-            / deviation({_m("inputs_count")}, {_m("inputs_mean")}, {_m("inputs_m2")}));
+        struct moments m = inputs_moments(i);
+        {_when(learner)}take(&m, (double)x[i]);
+        keep_inputs(i, &m);
+        scaled[i] = {_scaled(learner)};
     }}"""
     if learner.targets:
         y = "y ? wanted : NULL"
         before += f"""
     for (int i = 0; i < {n}_TARGETS; i++) {{
-        middle[i] = {_m("targets_mean")};
-        width[i] = deviation({_m("targets_count")}, {_m("targets_mean")}, {_m("targets_m2")});
+        struct moments m = targets_moments(i);
+        middle[i] = m.mean;
+        width[i] = deviation(&m);
         if (y) {{
-            {_take("targets", "y", learner)}
-            wanted[i] = (float)(((double)y[i] - {_m("targets_mean")})
-                / deviation({_m("targets_count")}, {_m("targets_mean")}, {_m("targets_m2")}));
+            {_when(learner)}take(&m, (double)y[i]);
+            keep_targets(i, &m);
+            wanted[i] = (float)(((double)y[i] - m.mean) / deviation(&m));
         }}
     }}"""
         after = f"""
@@ -153,9 +135,8 @@ def _standardized(name: str, learner: Standardized, advance: str) -> str:
     }}"""
         out = f"""
     for (int i = 0; i < {n}_PREDICTIONS; i++) {{
-        prediction[i] = (float)((double)prediction[i]
-            * deviation({_m("targets_count")}, {_m("targets_mean")}, {_m("targets_m2")})
-            + {_m("targets_mean")});
+        const struct moments m = targets_moments(i);
+        prediction[i] = (float)((double)prediction[i] * deviation(&m) + m.mean);
     }}"""
     scaled = f"    float scaled[{n}_INPUTS];\n" if learner.inputs else ""
     targets = (
@@ -167,13 +148,13 @@ def _standardized(name: str, learner: Standardized, advance: str) -> str:
     if learner.inputs:
         look = f"""
     for (int i = 0; i < {n}_INPUTS; i++) {{
-        double count = {_m("inputs_count")}, mean = {_m("inputs_mean")}, m2 = {_m("inputs_m2")};
-        {_when(learner)}take(&count, &mean, &m2, (double)x[i]);
-        scaled[i] = (float)(((double)x[i] - mean) / deviation(count, mean, m2));
+        struct moments m = inputs_moments(i);
+        {_when(learner)}take(&m, (double)x[i]);
+        scaled[i] = {_scaled(learner)};
     }}"""
     return f"""
-/* In the units of the data: what comes in is standardised by the moments of all that has come so
-   far, a prediction is mapped back by those of the targets before it. Nothing is learned from the
+/* In the units of the data: what comes in is standardised by the moments of all that has come of
+   late, a prediction is mapped back by those of the targets before it. Nothing is learned from the
    first {learner.warmup} steps. */
 int {name}_step(const float *x, const float *y, float weight, int reset, float *prediction)
 {{
@@ -199,11 +180,10 @@ def _when(learner: Standardized) -> str:
     return "" if learner.freeze is None else "if (moving) "
 
 
-def _take(what: str, value: str, learner: Standardized) -> str:
-    """Move the moments, unless they are frozen."""
-    moments = ", ".join(f"&{_m(f'{what}_{part}')}" for part in ("count", "mean", "m2"))
-    return f"{_when(learner)}take({moments}, (double){value}[i]);"
-
-
-def _m(name: str) -> str:
-    return f"scale.{name}[i]"
+def _scaled(learner: Standardized) -> str:
+    """An input, standardised where it is to be."""
+    scaled = "(float)(((double)x[i] - m.mean) / deviation(&m))"
+    if not isinstance(learner.inputs, tuple):
+        return scaled
+    flags = "".join(str(int(flag)) for flag in learner.inputs)
+    return f"\"{flags}\"[i] == '1' ? {scaled} : x[i]"

@@ -163,7 +163,10 @@ def after(predicate: Bool[Array, ""], finite: PyTree[Array]) -> Bool[Array, ""]:
     Measured: without it every trace is copied twice a timestep, with it none is
     (``tests/learners/test_learner.py``).
     """
-    smallest = min((a for a in jax.tree.leaves(finite) if a.size), key=lambda a: a.size)
+    there = [a for a in jax.tree.leaves(finite) if a.size]
+    if not there:
+        return predicate
+    smallest = min(there, key=lambda a: a.size)
     return predicate | ~jnp.isfinite(smallest.reshape(-1)[0])
 
 

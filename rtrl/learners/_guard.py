@@ -19,6 +19,7 @@ class GuardState(eqx.Module):
     Attributes:
         inputs: the scale of every feature, ``(in_size,)``, or one for all.
         targets: the scale of the targets.
+        over: 1 where the last timestep was beyond its bounds: every feature, and the targets.
         gradient: the scale of the gradient's norm, and one that forgets ten times as fast.
         updates: gradients that had a part in it.
         quiet: timesteps since data were bounded.
@@ -27,6 +28,7 @@ class GuardState(eqx.Module):
 
     inputs: Float[Array, "*in_size"]
     targets: Float[Array, ""]
+    over: tuple[Float[Array, "*in_size"], Float[Array, ""]]
     gradient: Float[Array, "2"]
     updates: Int[Array, ""]
     quiet: Int[Array, ""]
@@ -43,12 +45,15 @@ class Guard(eqx.Module):
 
     with a = exp(-1 / memory). A scale s is the largest value that has been seen of late: it follows
     a larger one by doubling, and forgets. Every input feature has one, all targets together. What
-    stays larger, such as a level that has shifted, is let in within a few timesteps.
+    is beyond its bounds moves its scale only if the timestep before was so, too: single values,
+    however many, stay bounded, and what stays larger, such as a level that has shifted, is let in
+    within a few timesteps.
 
     For gradients, which have no 1 in the place of a scale, the limit is ``bound * r`` with a
     forgetting of 10 / memory for memory / 10 timesteps after data had to be bounded, as the harm is
     done by what follows; else, so that what is rare but real can be learned, ``bound^2 * r`` with
-    that of 1 / memory. The first 20 gradients are only looked at. What is within its bounds is
+    that of 1 / memory. While the bound is tight no scale of gradients grows. The first 20 gradients
+    are only looked at. What is within its bounds is
     never touched.
 
     Inputs should be of order one, or be standardised first (`rtrl.Standardized`): values up to
@@ -112,6 +117,7 @@ class Guard(eqx.Module):
         return GuardState(
             inputs=jnp.zeros(() if size is None else (size,), dtype),
             targets=zero,
+            over=(jnp.zeros(() if size is None else (size,), dtype), zero),
             gradient=jnp.zeros(2, dtype),
             updates=jnp.int32(0),
             quiet=jnp.int32(self.memory),
@@ -149,32 +155,39 @@ def bound_data(
     """
     lead = data.weights.ndim
     touched = jnp.zeros(data.weights.shape, bool)
+    over_x, over_y = state.over
     if jnp.issubdtype(data.xs.dtype, jnp.floating):
+        limit = guard.bound * jnp.maximum(1, state.inputs)
+        over = jnp.abs(data.xs) > limit
         xs = bound_inputs((guard, state.inputs), data.xs)
-        touched |= (xs != data.xs).any(range(lead, xs.ndim))
-        sizes = jnp.abs(xs)
-        peak = sizes.max(range(lead)) if state.inputs.ndim else sizes.max()
-        state = dataclasses.replace(state, inputs=_follow(guard, state.inputs, peak, len(xs), axes))
+        touched |= over.any(range(lead, xs.ndim))
+        kept = range(1, xs.ndim - bool(state.inputs.ndim))
+        peaks = jnp.where(over, 0, jnp.abs(xs)).max(kept), over.any(kept)
+        scale, over_x = _follow(guard, state.inputs, over_x, *peaks, axes)
+        state = dataclasses.replace(state, inputs=scale)
         data = data._replace(xs=xs)
     if data.ys is not None:
-        ys, peaks = [], []
+        ys, peaks, overs = [], [], []
         limit = guard.bound * jnp.maximum(1, state.targets)
         leaves, structure = jax.tree.flatten(data.ys)
         for y in leaves:
             if jnp.issubdtype(y.dtype, jnp.floating):
                 clipped = jnp.clip(y, -limit, limit)  # what is missing stays so
                 clipped = jnp.where(jnp.isinf(y), y, clipped)
-                touched |= (jnp.abs(y) > limit).any(range(lead, y.ndim)) & (data.weights != 0)
                 counts = jnp.isfinite(y) & _over(data.weights != 0, y)
-                peaks.append(jnp.where(counts, jnp.abs(clipped), 0).max())
+                over = (jnp.abs(y) > limit) & _over(data.weights != 0, y)
+                touched |= over.any(range(lead, y.ndim))
+                peaks.append(jnp.where(counts & ~over, jnp.abs(y), 0).max(range(1, y.ndim)))
+                overs.append((over & counts).any(range(1, y.ndim)))
                 y = clipped.astype(y.dtype)
             ys.append(y)
         if peaks:
-            peak = jnp.stack(peaks).max().astype(state.targets.dtype)
-            scale = _follow(guard, state.targets, peak, len(data.xs), axes)
+            peak = jnp.stack(peaks).max(0).astype(state.targets.dtype)
+            over = jnp.stack(overs).any(0)
+            scale, over_y = _follow(guard, state.targets, over_y, peak, over, axes)
             state = dataclasses.replace(state, targets=scale)
         data = data._replace(ys=jax.tree.unflatten(structure, ys))
-    return data, state, touched
+    return data, dataclasses.replace(state, over=(over_x, over_y)), touched
 
 
 def bound_gradient(
@@ -194,19 +207,36 @@ def bound_gradient(
     # Exactly one where nothing is bounded: the gradient keeps its bits.
     factor = jnp.where(bounded, limit / jnp.where(counts, norm, 1), 1)
     # The first sets the scale, and all are let in until there have been enough.
-    watched = jnp.where(state.updates < WATCH, norm, jnp.minimum(norm, 2 * state.gradient))
+    most = jnp.where(strict, 1, 2) * state.gradient
+    watched = jnp.where(state.updates < WATCH, norm, jnp.minimum(norm, most))
     faded = jnp.stack([_decay(guard, n * length, norm.dtype) for n in (1, FAST)]) * state.gradient
     scale = jnp.where(counts, jnp.maximum(faded, watched), state.gradient)
     updates = jnp.minimum(state.updates + counts, WATCH)
     return factor, dataclasses.replace(state, gradient=scale, updates=updates, quiet=quiet), bounded
 
 
-def _follow(guard, scale: Array, peak: Array, length: int, axes: frozenset[str]) -> Array:
+def _follow(
+    guard: Guard, scale: Array, before: Array, peaks: Array, over: Array, axes: frozenset[str]
+) -> tuple[Array, Array]:
+    """A scale after a chunk, and whether its last timestep was beyond its bounds.
+
+    Args:
+        before: that of the chunk before.
+        peaks: the largest value within bounds, of every timestep.
+        over: whether there was one beyond them.
+    """
+    length = len(peaks)
+    over = max_over(over.astype(scale.dtype), axes)
     # A chunk may hold as many doublings as it has timesteps; its bound was that of its beginning.
-    growth = 2.0 ** min(length, 10)
-    peak = max_over(peak, axes)
-    largest = jnp.minimum(peak, growth * jnp.maximum(1, scale))
-    return jnp.maximum(_decay(guard, length, scale.dtype) * scale, largest)
+    doubled = (over * jnp.concatenate([before[None], over[:-1]])).sum(0)
+    within = jnp.minimum(max_over(peaks.max(0), axes), _doubled(scale, min(length, 10)))
+    beyond = jnp.minimum(guard.bound * jnp.maximum(1, scale), _doubled(scale, doubled))
+    largest = jnp.where(doubled > 0, jnp.maximum(within, beyond), within)
+    return jnp.maximum(_decay(guard, length, scale.dtype) * scale, largest), over[-1]
+
+
+def _doubled(scale: Array, times: int | Array) -> Array:
+    return 2.0 ** jnp.minimum(times, 10) * jnp.maximum(1, scale)
 
 
 def _decay(guard: Guard, length: int, dtype: Any) -> Array:

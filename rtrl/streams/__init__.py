@@ -10,5 +10,6 @@ from rtrl.streams._default_experts import default_experts as default_experts
 from rtrl.streams._forecaster import Forecaster as Forecaster
 from rtrl.streams._forecaster_state import Forecast as Forecast
 from rtrl.streams._forecaster_state import ForecasterState as ForecasterState
+from rtrl.streams._moments import Moments as Moments
 from rtrl.streams._standardized import Standardized as Standardized
 from rtrl.streams._standardized import StandardizedState as StandardizedState

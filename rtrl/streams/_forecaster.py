@@ -14,7 +14,7 @@ from rtrl.streams._begin import begin
 from rtrl.streams._block import Rows, run
 from rtrl.streams._default_experts import default_experts
 from rtrl.streams._forecaster_state import Begun, Forecast, ForecasterState, copied
-from rtrl.streams._pair import as_numbers, split
+from rtrl.streams._pair import LARGEST, as_numbers, split
 from rtrl.streams._rows import BLOCK, NUMBERS, padded
 from rtrl.validate import require, require_integer
 
@@ -291,7 +291,7 @@ class Forecaster(eqx.Module):
             count=np.int32(count),
         )
         inside, outs = run(self, rows, state.inside)
-        missing = np.asarray(~np.isfinite(ys).all(-1))
+        missing = np.asarray(~(np.abs(ys) <= LARGEST).all(-1))
         return ForecasterState(inside, state.items + count, np.bool_(False)), Begun(
             [(outs, missing)]
         )

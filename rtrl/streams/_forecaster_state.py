@@ -32,7 +32,7 @@ class Forecast(eqx.Module):
         prediction: of every target, float64.
         experts: what every expert said.
         weights: how much each counted, before any correction of what they have in common.
-        skipped: whether a target of this row was missing.
+        skipped: whether a target of this row was missing, or beyond 1e18.
     """
 
     prediction: Float[np.ndarray, "*time targets"]

@@ -90,7 +90,7 @@ def see(forecaster: Any, state: TargetState, row: Row) -> TargetState:
     change = moved(ahead)
     scale = state.change.update(change, memory)
     size = jnp.abs(jnp.nan_to_num(change[0]))
-    size = jnp.minimum(size, CLIP * _unit(scale)[0])  # a wild value is no measure
+    most = CLIP * _unit(scale)[0]  # a wild value is no measure, nor was one in a larger unit
     return eqx.tree_at(
         lambda s: (s.history, s.level, s.step, s.change, s.peak, s.seasons),
         state,
@@ -99,7 +99,7 @@ def see(forecaster: Any, state: TargetState, row: Row) -> TargetState:
             state.level.update(row.now, memory),
             state.step.update(moved(1), memory),
             scale,
-            jnp.maximum(size, PEAK * state.peak),
+            jnp.minimum(jnp.maximum(size, PEAK * state.peak), most),
             state.seasons.update(history, fresh, ahead, memory),
         ),
     )

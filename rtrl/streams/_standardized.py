@@ -29,7 +29,7 @@ from rtrl.learners import (
     unpack,
 )
 from rtrl.streams._moments import Moments
-from rtrl.streams._standardized_state import StandardizedState
+from rtrl.streams._standardized_state import StandardizedState, at_rest
 from rtrl.validate import require, require_integer
 
 
@@ -45,6 +45,9 @@ class Standardized(eqx.Module):
     of all inputs up to and including itself, a target by those of all targets revealed up to and
     including itself, and a prediction is mapped back by those of the targets revealed before it.
     Values that are missing (NaN) move nothing, a constant feature becomes 0, a batch is pooled.
+    What is more than about ``memory`` timesteps ago is forgotten. A single wild value hardly moves
+    the moments, a lasting change does at once: eight wild values in a row begin the mean anew, a
+    stretch with a hundredth of the deviation so far the deviation.
 
     Early on the moments move a lot, and a learner that never forgets (`rtrl.kalman`) keeps what it
     learned from badly scaled data. So no target that is revealed in the first ``warmup`` timesteps
@@ -56,6 +59,7 @@ class Standardized(eqx.Module):
             best left as they are (see ``rtrl.tables.Table.scaled``).
         targets: whether to standardise targets; ``False`` for classes.
         warmup: timesteps before learning begins.
+        memory: timesteps after which what was seen has faded to 1 / e; ``None``: it never fades.
         freeze: timesteps after which the moments stay as they are; ``None`` for never.
         guard: of the learner inside, unless it has one; ``None`` for none.
 
@@ -67,6 +71,7 @@ class Standardized(eqx.Module):
     inputs: bool | tuple[bool, ...] = eqx.field(static=True)
     targets: bool = eqx.field(static=True)
     warmup: int = eqx.field(static=True)
+    memory: float | None = eqx.field(static=True)
     freeze: int | None = eqx.field(static=True)
 
     def __init__(
@@ -76,6 +81,7 @@ class Standardized(eqx.Module):
         inputs: bool | Sequence[bool] = True,
         targets: bool = True,
         warmup: int = 20,
+        memory: float | None = 3000.0,
         freeze: int | None = None,
         guard: Guard | None = Guard(),  # noqa: B008  (as immutable as a number)
     ):
@@ -91,6 +97,8 @@ class Standardized(eqx.Module):
             inputs = tuple(each.tolist())
         require(isinstance(targets, bool), "targets", "a boolean", targets)
         require_integer(warmup, "warmup", 0, "(timesteps)")
+        if memory is not None:
+            require(memory >= 2, "memory", "at least 2 (timesteps), or None", memory)
         if freeze is not None:
             require_integer(freeze, "freeze", 1, "(timesteps)")
         if learner.guard is None and guard is not None:
@@ -99,6 +107,7 @@ class Standardized(eqx.Module):
         self.inputs = inputs
         self.targets = targets
         self.warmup = warmup
+        self.memory = None if memory is None else float(memory)
         self.freeze = freeze
 
     def init(
@@ -166,7 +175,7 @@ class Standardized(eqx.Module):
         return uninterrupted(self._step, state, x, y, weight, reset)
 
     def _step(self, state, x, y, weight, reset):
-        inner = _at_rest(state)
+        inner = at_rest(state)
         after, x, y, restore = self._take(state, x, y)
         if after.items <= self.warmup:
             weight = np.zeros(np.shape(weight))
@@ -191,7 +200,7 @@ class Standardized(eqx.Module):
         return uninterrupted(self._scan, state, xs, ys, chunk, weights, resets)
 
     def _scan(self, state, xs, ys, chunk, weights, resets):
-        inner = _at_rest(state)
+        inner = at_rest(state)
         raw = np.asarray(xs)
         check_xs(inner.model, raw, batch_size_of(inner))
         if ys is not None:
@@ -231,7 +240,7 @@ class Standardized(eqx.Module):
 
     def reset(self, state: StandardizedState, mask: ArrayLike | None = None) -> StandardizedState:
         """As `OnlineLearner.reset`; the moments stay."""
-        inner = self.learner.reset(_at_rest(state), mask)
+        inner = self.learner.reset(at_rest(state), mask)
         return _around(inner, state)
 
     def _take(self, state: StandardizedState, x: Any, y: Any):
@@ -240,11 +249,12 @@ class Standardized(eqx.Module):
         Returns the state with its new moments, ``x``, ``y``, and what maps a prediction back.
         """
         moving = self.freeze is None or state.items < self.freeze
+        memory = np.inf if self.memory is None else self.memory
         inputs, targets = state.inputs, state.targets
         if inputs is not None:
             x = _numbers(x, "x")
             check_xs(state.model, x, batch_size_of(state), time=False)  # type: ignore[arg-type]
-            inputs = inputs.update(x) if moving else inputs
+            inputs = inputs.update(x, memory) if moving else inputs
             x = np.where(self.inputs, inputs.standardise(x), x)
         restore = lambda prediction: prediction  # noqa: E731
         if targets is not None:
@@ -258,7 +268,7 @@ class Standardized(eqx.Module):
                 batch_size = batch_size_of(state)  # type: ignore[arg-type]
                 expected = (() if batch_size is None else (batch_size,)) + targets.mean.shape
                 require(y.shape == expected, "y", f"{expected} like a prediction", y.shape)
-                targets = targets.update(y) if moving else targets
+                targets = targets.update(y, memory) if moving else targets
                 y = targets.standardise(y)
         return StandardizedState(state.learner, inputs, targets, state.items + 1), x, y, restore
 
@@ -286,13 +296,3 @@ def _giving_back(state: StandardizedState):
         yield
     except NonFiniteError as error:
         raise NonFiniteError(str(error), state) from error  # type: ignore[arg-type]
-
-
-def _at_rest(state: StandardizedState) -> LearnerState:
-    require(
-        isinstance(state.learner, LearnerState),
-        "state",
-        "one that is not in the middle of a stream (close_stream ends it)",
-        type(state.learner).__name__,
-    )
-    return state.learner  # type: ignore[return-value]

@@ -9,6 +9,7 @@ from rtrl.learners import (
     StreamState,
 )
 from rtrl.streams._moments import Moments
+from rtrl.validate import require
 
 
 class StandardizedState(eqx.Module):
@@ -34,3 +35,14 @@ class StandardizedState(eqx.Module):
     def carry(self) -> PyTree:
         """Hidden states (and traces, unless in a stream) of the network's cells."""
         return self.learner.carry
+
+
+def at_rest(state: StandardizedState) -> LearnerState:
+    """The learner's own state; `ValueError` in the middle of a stream."""
+    require(
+        isinstance(state.learner, LearnerState),
+        "state",
+        "one that is not in the middle of a stream (close_stream ends it)",
+        type(state.learner).__name__,
+    )
+    return state.learner  # type: ignore[return-value]

@@ -209,6 +209,39 @@ def test_streams_learn_as_in_jax(name, tmp_path):
     assert loaded == 0 and again == rtrl.device.pack(state)
 
 
+@pytest.mark.parametrize("memory", [20.0, None])
+def test_moments_follow_changes_as_in_python(memory, tmp_path):
+    """A level that shifts, wild values among the first and alone, a scale that falls; a flag."""
+    inner, model = kalman()
+    learner = rtrl.Standardized(inner, warmup=4, memory=memory, inputs=[True, False, True])
+    state = learner.init(model)
+    c = CLearner(learner, state, tmp_path)
+    rng = np.random.default_rng(0)
+    xs = np.sin(0.3 * np.arange(150))[:, None] + 0.1 * rng.normal(size=(150, cases.IN))
+    xs[60:, 0] += 1e4
+    xs[[1, 100], 2] = 1e9
+    ys = 50 + xs[:, 1:2]
+    ys[:70] *= 1e4
+    ys[80:90] = np.nan
+    outs = []
+    for x, y in zip(xs.astype("f4"), ys.astype("f4"), strict=True):
+        c.step(Step(x, y, 1.0, False))
+        state, out = learner.step(state, x, y)
+        outs.append(out.prediction)
+    c.dump()
+    *answers, saved = c.do()
+    # Rounding of the network grows over 150 steps; that of the moments does not.
+    stepped = np.array([a.prediction for a in answers])
+    scale = np.where(np.arange(150)[:, None] < 70, 1e4, 1)
+    assert np.abs((stepped - np.array(outs)) / scale)[:70].max() < 1e-2
+    found = rtrl.device.unpack(saved, like=state)
+    for ours, theirs in ((found.inputs, state.inputs), (found.targets, state.targets)):
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9)
+    assert state.inputs and state.targets
+    assert abs(state.inputs.mean[0] - 1e4) < 1 and state.targets.deviation[0] < 1.5
+
+
 def two_outputs(**options):
     cell = cases.ALL_CELLS["LRU"]
     model = rtrl.SequenceModel(cases.IN, 2, cases.WIDTH, 1, cell, norm=None, glu=None, key=KEY)

@@ -80,7 +80,7 @@ def check_sequence_gradient():
 def check_learner(call, rule, **options):
     """One call whose first sample is bad, in all that comes out and all that is kept."""
     xs, ys = sequences(2)
-    xs = xs.at[1, 0].set(jnp.nan)
+    xs = xs.at[1, 0].set(jnp.nan).at[1:, 3, 0].set(1e6)  # the second on another device
     one = rtrl.OnlineLearner(squared_error, optax.adam(1e-2), rule=rule, donate=False, **options)
     state = one.init(network("LRU", depth=1), BATCH)
     arrays, static = eqx.partition(state, eqx.is_array)
@@ -100,6 +100,7 @@ def check_learner(call, rule, **options):
     want = run(arrays, xs, ys)
     assert_same(got, want)
     assert int(jnp.sum(want[1].skipped)) == 1
+    assert (int(jnp.sum(want[1].bounded)) >= 1) == ("guard" in options)
 
 
 def step(one, state, xs, ys):
@@ -118,6 +119,9 @@ def main():
     check_learner(step, rtrl.RTRL())
     check_learner(scan, rtrl.RTRL(), update_every=2)
     check_learner(step, rtrl.ExactRTRL())
+    guard = rtrl.Guard(bound=2.0, memory=20, divergence=10.0, patience=2)
+    check_learner(step, rtrl.RTRL(), guard=guard)
+    check_learner(scan, rtrl.RTRL(), guard=guard)
 
 
 @pytest.mark.core

@@ -20,6 +20,7 @@ class RLS(eqx.Module):
 
     Where nothing excites a feature, forgetting would make P grow without bound: its diagonal stays
     below 1,000 (or ``1 / prior``, if that is more) by a scaling of that feature's row and column.
+    Where rounding has left P without its sign, it begins anew; the weights stay.
 
     Attributes:
         weights: ``(members, features)``.
@@ -66,15 +67,24 @@ class RLS(eqx.Module):
             prior: as it began with.
         """
         weight = jnp.asarray(weight, jnp.float32)
+        prior = jnp.asarray(prior, jnp.float32)[:, None]
         forgetting = jnp.where(weight > 0, jnp.asarray(forgetting, jnp.float32), 1)
         gain = self.covariance @ features  # P x; features that are not used have none
+        diagonal = jnp.diagonal(self.covariance, axis1=1, axis2=2)
+        # Rounding has made it no covariance, after many rows that are all the same: anew.
+        sound = (gain @ features >= 0) & (diagonal >= 0).all(1)
+        first = jnp.where(diagonal == 0, 0, 1 / prior)
+        covariance = jnp.where(
+            sound[:, None, None], self.covariance, first[:, :, None] * jnp.eye(len(features))
+        )
+        gain = jnp.where(sound[:, None], gain, first * features)
         spread = forgetting + weight * (gain @ features)
         error = target - self.predict(features)
         weights = self.weights + gain * (weight * error / spread)[:, None]
         # An outer product of one vector with itself keeps P symmetric to the last bit.
         scaled = gain * jnp.sqrt(weight / spread)[:, None]
-        covariance = self.covariance - scaled[:, :, None] * scaled[:, None, :]
-        bound = jnp.maximum(CAP, 1 / jnp.asarray(prior, jnp.float32))[:, None]
+        covariance = covariance - scaled[:, :, None] * scaled[:, None, :]
+        bound = jnp.maximum(CAP, 1 / prior)
         diagonal = jnp.diagonal(covariance, axis1=1, axis2=2)
         growth = jnp.minimum(1 / forgetting[:, None], bound / jnp.maximum(diagonal, 1e-30))
         root = jnp.sqrt(growth)
