@@ -47,7 +47,7 @@ class OnlineLearner(eqx.Module):
         rule: the learning rule.
         update_every: chunks per update of the parameters (a ``step`` is a chunk of one timestep).
         overlap: timesteps before every chunk that are run again with it, so that every error
-            reaches back over at least as many through all layers; see `LearnerState.past`. For
+            reaches back over at least as many through all layers; see `LearnerState`, ``past``. For
             rules whose errors travel back in time; under `BPTT` it is rolling TBPTT.
         on_nonfinite: ``"skip"``: a sample whose input is not finite is removed (state and trace
             stay as they were), one whose target or loss is not finite gets weight 0, an update

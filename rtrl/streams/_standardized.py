@@ -61,7 +61,9 @@ class Standardized(eqx.Module):
         warmup: timesteps before learning begins.
         memory: timesteps after which what was seen has faded to 1 / e; ``None``: it never fades.
         freeze: timesteps after which the moments stay as they are; ``None`` for never.
-        guard: of the learner inside, unless it has one; ``None`` for none.
+        guard: of the learner inside, unless it has one; ``None`` for none. By default it also goes
+            back to the last good parameters when the loss has left its level a hundredfold, which a
+            filter that is sure of itself would not find back to.
 
     Raises:
         ValueError: an argument of the wrong kind or out of range.
@@ -83,7 +85,7 @@ class Standardized(eqx.Module):
         warmup: int = 20,
         memory: float | None = 3000.0,
         freeze: int | None = None,
-        guard: Guard | None = Guard(),  # noqa: B008  (as immutable as a number)
+        guard: Guard | None = Guard(divergence=100.0),  # noqa: B008  (as immutable as a number)
     ):
         require(isinstance(learner, OnlineLearner), "learner", "an OnlineLearner", learner)
         if not isinstance(inputs, bool):

@@ -363,7 +363,7 @@ def test_what_has_no_form_in_c_is_refused_by_name(tmp_path):
     learner = rtrl.OnlineLearner(cases.squared_error, optax.sgd(0.1))
     with pytest.raises(ValueError, match=r"primitive erf_inv, used by Sorting\.update"):
         rtrl.device.export(learner, learner.init(model()), tmp_path)
-    with pytest.raises(ValueError, match=r"random_\w+ \(random numbers\), used by Block\._drop"):
+    with pytest.raises(ValueError, match=r"random_\w+ \(random numbers\), used by dropout \("):
         rtrl.device.export(*build_with(cases.network("LRU", dropout=0.1)), tmp_path)
     assert not any(tmp_path.iterdir())
 

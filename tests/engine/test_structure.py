@@ -441,6 +441,18 @@ def added_up(x):
     return memory[...]
 
 
+def seen_later(x):
+    """What a loop reads before it writes is what the round before wrote."""
+    memory = jax.new_ref(jnp.zeros_like(x))
+
+    def both(nothing, _):
+        before = memory[...]
+        memory[...] = x
+        return nothing, before
+
+    return jax.lax.scan(both, None, None, length=2)[1][1]
+
+
 def called_back(x):
     """Through the host, which remembers: the second call is not given x."""
     call = jax.experimental.io_callback
@@ -494,6 +506,8 @@ MIXED = [
     lambda c, h, u: jax.lax.while_loop(lambda z: z.sum() > 1, lambda z: z / 2, h),
     lambda c, h, u: jnp.einsum("in,jn->ij", jnp.stack([h, u, h]), jnp.stack([h, u, u]))[0],
     lambda c, h, u: jnp.einsum("nm,nm->n", *jnp.broadcast_arrays(h[:, None], u[None, :])),
+    lambda c, h, u: jax.lax.dot_general(
+        across(h)[..., None], across(u).T[..., None], (((2,), (2,)), ((0, 1), (0, 1)))).sum(1),
     lambda c, h, u: h + remembered(u)[::-1],
     lambda c, h, u: h + added_up(u)[::-1],
     lambda c, h, u: h + jax.jit(added_up)(u)[::-1],
@@ -577,6 +591,7 @@ def test_dependence_is_proven():
         "remembered": remembered,
         "added up": added_up,
         "called back": called_back,
+        "seen later": seen_later,
     }  # fmt: skip
     for name, function in dependent.items():
         assert depends(function, one), name
