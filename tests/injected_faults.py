@@ -190,6 +190,7 @@ def flipped_byte(subject: Subject, path: Path, rng):
 SAVING = """
 import sys, numpy as np, rtrl
 arrays = [np.zeros(100_000) for _ in range(4)]
+rtrl.save(sys.argv[1], arrays)
 print("ready", flush=True)
 while True:
     rtrl.save(sys.argv[1], arrays)
