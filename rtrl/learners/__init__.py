@@ -6,6 +6,7 @@ comes late; the last is here too, as it is a way of calling the first two.
 
 from rtrl.learners._checkpoint import load as load
 from rtrl.learners._checkpoint import save as save
+from rtrl.learners._filter import Filter as Filter
 from rtrl.learners._guard import Guard as Guard
 from rtrl.learners._guard import GuardState as GuardState
 from rtrl.learners._guard import bounds_of as bounds_of

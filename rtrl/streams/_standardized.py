@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
 from rtrl.learners import (
+    Filter,
     Guard,
     LearnerState,
     NonFiniteError,
@@ -61,9 +62,8 @@ class Standardized(eqx.Module):
         warmup: timesteps before learning begins.
         memory: timesteps after which what was seen has faded to 1 / e; ``None``: it never fades.
         freeze: timesteps after which the moments stay as they are; ``None`` for never.
-        guard: of the learner inside, unless it has one; ``None`` for none. By default it also goes
-            back to the last good parameters when the loss has left its level a hundredfold, which a
-            filter that is sure of itself would not find back to.
+        guard: of the learner inside, unless it has one; ``None`` for none. ``"auto"``: a `Guard`,
+            for `rtrl.kalman` with ``divergence=100``, or one sure of itself does not find back.
 
     Raises:
         ValueError: an argument of the wrong kind or out of range.
@@ -85,17 +85,13 @@ class Standardized(eqx.Module):
         warmup: int = 20,
         memory: float | None = 3000.0,
         freeze: int | None = None,
-        guard: Guard | None = Guard(divergence=100.0),  # noqa: B008  (as immutable as a number)
+        guard: Guard | None | Literal["auto"] = "auto",
     ):
         require(isinstance(learner, OnlineLearner), "learner", "an OnlineLearner", learner)
         if not isinstance(inputs, bool):
             each = np.asarray(inputs)
-            require(
-                each.ndim == 1 and each.dtype == bool,
-                "inputs",
-                "a boolean, or one for each",
-                inputs,
-            )
+            known = each.ndim == 1 and each.dtype == bool
+            require(known, "inputs", "a boolean, or one for each", inputs)
             inputs = tuple(each.tolist())
         require(isinstance(targets, bool), "targets", "a boolean", targets)
         require_integer(warmup, "warmup", 0, "(timesteps)")
@@ -103,6 +99,8 @@ class Standardized(eqx.Module):
             require(memory >= 2, "memory", "at least 2 (timesteps), or None", memory)
         if freeze is not None:
             require_integer(freeze, "freeze", 1, "(timesteps)")
+        if guard == "auto":
+            guard = Guard(divergence=100.0 if isinstance(learner.optimizer, Filter) else None)
         if learner.guard is None and guard is not None:
             learner = dataclasses.replace(learner, guard=guard)
         self.learner = learner
