@@ -182,23 +182,26 @@ def survive(one, advance, model):
     with subprocess.Popen([sys.executable, "-c", SENDER, str(os.getpid())]) as sender:
         while True:
             try:
-                while sender.poll() is None:
-                    kept.state = one.init(model) if kept.state is None else kept.state
-                    advance(one, kept)
-                    for a, b in zip(arrays(kept.state), undisturbed, strict=True):
-                        assert np.array_equal(a, b), advance.__name__
-                    kept.state = None
-                break
-            except KeyboardInterrupt as error:
-                interrupts += 1
-                kept.state = getattr(error, "state", kept.state)
-            except (ValueError, RuntimeError) as error:
-                if "KeyboardInterrupt" in str(error):  # met by JAX as it compared keys of a cache
+                try:
+                    while sender.poll() is None:
+                        kept.state = one.init(model) if kept.state is None else kept.state
+                        advance(one, kept)
+                        for a, b in zip(arrays(kept.state), undisturbed, strict=True):
+                            assert np.array_equal(a, b), advance.__name__
+                        kept.state = None
+                    break
+                except KeyboardInterrupt as error:
                     interrupts += 1
-                    continue
-                assert re.search("used up|deleted", str(error)), error
-                lost += 1
-                kept.state = None
+                    kept.state = getattr(error, "state", kept.state)
+                except (ValueError, RuntimeError) as error:
+                    if "KeyboardInterrupt" in str(error):  # met by JAX, comparing keys of a cache
+                        interrupts += 1
+                        continue
+                    assert re.search("used up|deleted", str(error)), error
+                    lost += 1
+                    kept.state = None
+            except KeyboardInterrupt:  # while another one was dealt with
+                interrupts += 1
     return lost, interrupts
 
 
