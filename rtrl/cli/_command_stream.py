@@ -18,6 +18,7 @@ from rtrl.cli._options import (
     Encoding,
     Features,
     Gaps,
+    Goal,
     Header,
     Hidden,
     Learner,
@@ -69,15 +70,7 @@ def stream(
     lr: Rate = None,
     warmup: Warmup = None,
     learner: Learner = None,
-    goal: Annotated[
-        str | None,
-        typer.Option(
-            "--task",
-            metavar="WHAT",
-            help="classify: tell which class comes; forecast: numbers [default: classify a target "
-            "that is text].",
-        ),
-    ] = None,
+    goal: Goal = None,
     probabilities: Annotated[
         bool,
         typer.Option("--probabilities", help="Of classes tell the probability of each."),

@@ -16,6 +16,7 @@ from rtrl.cli._options import (
     Epochs,
     Features,
     Gaps,
+    Goal,
     Header,
     Hidden,
     Horizon,
@@ -58,6 +59,7 @@ def train(
     horizon: Horizon = None,
     warmup: Warmup = None,
     learner: Learner = None,
+    goal: Goal = None,
     target: Target = None,
     features: Features = None,
     drop: Drop = None,
@@ -83,6 +85,7 @@ def train(
     rtrl train laser                              predict, then learn, in one pass
     rtrl train laser --horizon 5 --cell MinGRU    another horizon, another cell
     rtrl train log.csv --target speed --horizon 3 a file of your own
+    rtrl train log.csv --target state             text: which class comes next
     rtrl train digits --epochs 20 --seed 1        test accuracy after every epoch
     rtrl train copying --steps 2000 --batch 50    fresh sequences without end
     rtrl train digits --epochs 40 --resume        go on where it stopped

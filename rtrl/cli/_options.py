@@ -53,6 +53,15 @@ Learner = Annotated[
         "given]."
     ),
 ]
+Goal = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="WHAT",
+        help="classify: tell which class comes; forecast: numbers [default: classify a target "
+        "that is text].",
+    ),
+]
 Batch = Annotated[int | None, typer.Option(min=1, help="Sequences side by side [default: 16].")]
 Steps = Annotated[
     int | None,
