@@ -28,12 +28,15 @@ class Classifier(eqx.Module):
 
     ::
 
-        p = sum over experts of w_i p_i,    w_i <- w_i p_i(class), then normalised and shared
+        mean = sum over experts of w_i p_i,    w_i <- w_i p_i(class), then normalised and shared
+        product ~= prod over experts of p_i^a_i,    p = v mean + (1 - v) product
 
-    with the Bayes weights of experts of which each may be the right one for a while: frequencies,
-    Markov chains, logistic regression, and a network under an online rule. It is used as an
-    `OnlineLearner` is; there is no batch axis. How rows are cut into blocks changes nothing, to the
-    bit. A missing (NaN) input is taken as the last known one; a missing class teaches nothing.
+    with the Bayes weights w of experts of which each may be the right one for a while: frequencies,
+    Markov chains, logistic regression, and a network under an online rule; with exponents a that
+    follow the gradient, and Bayes' weight v. It is used as an `OnlineLearner` is; there is no batch
+    axis, and one class is told: for several targets take a classifier each. How rows are cut into
+    blocks changes nothing, to the bit. A missing (NaN) input is taken as the last known one; a
+    missing class teaches nothing.
 
     Args:
         in_size: numbers of a row's input.
@@ -48,7 +51,8 @@ class Classifier(eqx.Module):
     Raises:
         ValueError: an argument of the wrong kind or out of range.
 
-    Source: Herbster & Warmuth, "Tracking the best expert" (1998), for the logarithmic loss.
+    Source: Herbster & Warmuth, "Tracking the best expert" (1998), for the logarithmic loss;
+    Mattern, "Mixing strategies in data compression" (2012), for the product.
     """
 
     in_size: int = eqx.field(static=True)

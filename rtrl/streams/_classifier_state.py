@@ -19,7 +19,7 @@ class Classification(eqx.Module):
     Attributes:
         probabilities: of every class.
         experts: the probabilities that every expert told.
-        weights: how much each counted.
+        weights: how much each counted in the weighted mean.
         skipped: whether the class of this row was missing.
     """
 
