@@ -13,7 +13,8 @@ was lost it must have been counted. `tests/injected_faults.py` has the faults.
 
 guarded: `OnlineLearner` with `Guard(divergence=100)`, Adam, two samples of which one ends and
 begins at random. standardised: `Standardized`, Adam; "filter": the same by a Kalman filter.
-forecaster: `Forecaster`.
+forecaster: `Forecaster`. command line: the network of ``rtrl stream --learner network``, by Adam
+in chunks of 16 and by the filter.
 """
 
 import argparse
@@ -37,6 +38,8 @@ SUBJECTS = {
     "standardised": lambda: faults.standardized(optax.adam(5e-3)),
     "standardised, filter": lambda: faults.standardized(rtrl.kalman()),
     "forecaster": faults.forecaster,
+    "command line, adam": lambda: faults.command_line("adam"),
+    "command line, kalman": lambda: faults.command_line("kalman"),
 }
 
 

@@ -19,6 +19,7 @@ from rtrl.learners._inputs import prepare as prepare
 from rtrl.learners._interrupt import uninterrupted as uninterrupted
 from rtrl.learners._jit import ONCE as ONCE
 from rtrl.learners._jit import QUICK as QUICK
+from rtrl.learners._jit import Bound as Bound
 from rtrl.learners._jit import Jitted as Jitted
 from rtrl.learners._kalman import kalman as kalman
 from rtrl.learners._learner import OnlineLearner as OnlineLearner

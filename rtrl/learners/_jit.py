@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.core import Tracer
@@ -55,6 +55,13 @@ class Jitted:
         arrays = program(rest_arrays, last_arrays)
         return _join(arrays, result[0])
 
+    def bind(self, *arguments: Any) -> "Bound":
+        """The program for arguments like these, to be called with their arrays alone."""
+        *rest, last = arguments
+        (_, rest_key), (_, last_key) = _split(rest), _split(last)
+        program, _ = self._program(rest_key, last_key, self.donate_last, _settings())
+        return Bound(program, last_key, _settings())
+
     def lower(self, *arguments: Any) -> jax.stages.Lowered:
         """Lower for these arguments without running: for a look at the compiled program."""
         *rest, last = arguments
@@ -76,6 +83,34 @@ class Jitted:
         options = _known(tuple(self.options.items())) if jax.default_backend() == "cpu" else None
         donated = (1,) if donate else ()
         return jax.jit(program, donate_argnums=donated, compiler_options=options), result
+
+
+class Bound(NamedTuple):
+    """A program for arguments of one structure: where taking them apart is most of a call.
+
+    Attributes:
+        program: of the arrays of all arguments but the last, and of those of the last; it gives the
+            arrays of the result.
+        last: what the last argument is beside its arrays.
+        settings: of JAX, that it was made under.
+    """
+
+    program: Any
+    last: tuple[Any, Static]
+    settings: tuple[bool, bool]
+
+    def holds(self) -> bool:
+        """Whether JAX's settings are still the same."""
+        return self.settings == _settings()
+
+    def last_of(self, arrays: list[Any]) -> Any:
+        """An argument like the last one, of these arrays."""
+        return _join(arrays, self.last)
+
+    @staticmethod
+    def arrays_of(tree: Any) -> list[Any]:
+        """The arrays of an argument."""
+        return _split(tree)[0]
 
 
 @functools.cache

@@ -8,29 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from rtrl.learners import QUICK, Jitted
 from rtrl.streams._class_mixture import ClassMixture
 from rtrl.streams._columns import Columns
+from rtrl.streams._rows import Given
 from rtrl.streams.classes import LAGS, ClassFeatures
 
 LEAST = -12.0  # log probability: no expert is sure for ever
-
-
-class ClassRows(NamedTuple):
-    """Rows to come, in buffers of a fixed size of which the first ``count`` are meant.
-
-    Attributes:
-        xs: ``(size, columns, 2)``, as pairs, NaN where missing.
-        ys: classes, ``(size,)``; -1 where missing.
-        weights, resets: ``(size,)``.
-        count: how many.
-    """
-
-    xs: Any
-    ys: Any
-    weights: Any
-    resets: Any
-    count: Any
 
 
 class ClassTold(NamedTuple):
@@ -86,30 +69,10 @@ class ClassInside(eqx.Module):
         return cls(columns, last, states, mixture, ring, jnp.int32(0))
 
 
-def advance_classes(
-    classifier: Any, rows: ClassRows, state: ClassInside
-) -> tuple[ClassInside, ClassTold]:
-    """Take ``rows.count`` rows, one after the other, through one compiled body."""
-    arrays, static = eqx.partition(state, eqx.is_array)
-    size, members = len(rows.weights), len(classifier.names)
-    shapes = (classifier.classes,), (members, classifier.classes), (members,)
-    outs = ClassTold(*(jnp.zeros((size, *shape)) for shape in shapes))
-
-    def body(t, carry):
-        arrays, outs = carry
-        row = rows.xs[t], rows.ys[t], rows.weights[t], rows.resets[t]
-        state, out = _one(classifier, eqx.combine(arrays, static), *row)
-        outs = jax.tree.map(lambda all, one: all.at[t].set(one), outs, out)
-        return eqx.filter(state, eqx.is_array), outs
-
-    arrays, outs = jax.lax.fori_loop(0, rows.count, body, (arrays, outs))
-    return eqx.combine(arrays, static), outs
-
-
-run_classes = Jitted(advance_classes, donate_last=True, options=QUICK)
-
-
-def _one(classifier: Any, state: ClassInside, x, y, weight, reset):
+def one_class_row(classifier: Any, state: ClassInside, row: Given) -> tuple[ClassInside, ClassTold]:
+    """Take a row: learn, see, tell."""
+    weight, reset = row.weight, row.reset
+    x, y = row.x, row.y[0, 0].astype(jnp.int32)
     columns, levels, moves = state.columns.take(x, reset, classifier.memory)
     state = eqx.tree_at(lambda s: s.columns, state, columns)
     others = jnp.array(classifier.others, jnp.int32)
