@@ -50,8 +50,8 @@ class ByRows(eqx.Module, Generic[S, T]):
         """Targets as pairs ``(rows, targets, 2)``, and in which rows one is missing."""
         raise NotImplementedError
 
-    def _tell(self, told: Any, missing: np.ndarray, held: np.ndarray) -> T:
-        """What is told of rows, for the user."""
+    def _tell(self, rows: int | slice, told: Any, missing: np.ndarray, held: np.ndarray) -> T:
+        """What is told of some rows of a block, for the user."""
         raise NotImplementedError
 
     @property
@@ -101,11 +101,13 @@ class ByRows(eqx.Module, Generic[S, T]):
         Raises:
             ValueError: an argument of the wrong shape or kind, named; nothing has changed then.
         """
+        mine = type(self)  # a method of an instance takes Equinox longer to find than to run
         x = as_numbers(x, "x", (self.in_size,))[None]
-        ys, missing = self._targets(None if y is None else self._one_target(y)[None], 1)
+        y = None if y is None else mine._one_target(self, y)[None]
+        ys, missing = mine._targets(self, y, 1)
         weights, resets = np.reshape(weight, (1,)), np.reshape(reset, (1,))
-        state, part = uninterrupted(self._take, state, x, ys, missing, weights, resets)
-        return state, jax.tree.map(lambda a: a[0], self._tell(*part))
+        state, part = uninterrupted(mine._take, self, state, x, ys, missing, weights, resets)
+        return state, mine._tell(self, 0, *part)
 
     def scan(
         self,
@@ -152,18 +154,20 @@ class ByRows(eqx.Module, Generic[S, T]):
         Raises:
             ValueError: as `step`.
         """
+        mine = type(self)
         xs = as_numbers(xs, "xs", (None, self.in_size))
         each = (
-            xs, *self._targets(ys, len(xs)),
+            xs, *mine._targets(self, ys, len(xs)),
             np.broadcast_to(1.0 if weights is None else weights, (len(xs),)),
             np.broadcast_to(False if resets is None else resets, (len(xs),)),
         )  # fmt: skip
         parts = []
-        for first in range(0, len(xs), self.block):
-            now = slice(first, first + self.block)
-            state, part = uninterrupted(self._take, state, *(a[now] for a in each))
+        size = self.block
+        for first in range(0, len(xs), size):
+            now = slice(first, first + size)
+            state, part = uninterrupted(mine._take, self, state, *(a[now] for a in each))
             parts.append(part)
-        return state, Begun(parts, self._tell)
+        return state, Begun(parts, lambda *part: mine._tell(self, *part))
 
     def stream(
         self, state: S, source: Iterable[tuple], chunk: int = 1, delay: int | None = None
@@ -188,7 +192,7 @@ class ByRows(eqx.Module, Generic[S, T]):
     def _stream(self, state, source):
         for item in source:
             with naming_item(state.items, state):
-                state, out = self.step(state, *unpack(item))
+                state, out = type(self).step(self, state, *unpack(item))
             yield state, out
 
     def predict(self, state: S, x: ArrayLike) -> T:

@@ -117,5 +117,7 @@ class Classifier(ByRows[ClassifierState, Classification]):
         pairs[:, 0, 0] = np.where(missing, -1, given)
         return pairs, missing
 
-    def _tell(self, told: ClassTold, missing: np.ndarray, held: np.ndarray) -> Classification:
-        return classification_of(told, missing, held)
+    def _tell(
+        self, rows: int | slice, told: ClassTold, missing: np.ndarray, held: np.ndarray
+    ) -> Classification:
+        return classification_of(rows, told, missing, held)

@@ -47,16 +47,15 @@ class ClassifierState(RowState):
     """
 
 
-def classification_of(told: ClassTold, missing: np.ndarray, held: np.ndarray) -> Classification:
-    """Of what came out of the loop."""
-    mixed, experts, weights = (np.asarray(a)[: len(missing)] for a in told)
+def classification_of(
+    rows: int | slice, told: ClassTold, missing: np.ndarray, held: np.ndarray
+) -> Classification:
+    """Of some rows of what came out of the loop."""
+    mixed, experts, weights = (np.asarray(a)[rows] for a in told)
     return Classification(
-        np.exp(mixed.astype(np.float64)),
-        np.exp(experts),
-        weights,
-        missing.astype(np.int32),
-        held.astype(np.int32),
-    )
+        np.exp(mixed.astype(np.float64)), np.exp(experts), weights,
+        missing[rows].astype(np.int32), held[rows].astype(np.int32),
+    )  # fmt: skip
 
 
 def _begin(classifier: Any, key: PRNGKeyArray) -> ClassInside:

@@ -127,5 +127,7 @@ class Forecaster(ByRows[ForecasterState, Forecast]):
         numbers = np.full(shape, np.nan) if ys is None else as_numbers(ys, "ys", shape)
         return split(numbers), np.asarray(~(np.abs(numbers) <= LARGEST).all(-1))
 
-    def _tell(self, told: Told, missing: np.ndarray, held: np.ndarray) -> Forecast:
-        return forecast_of(told, missing, held)
+    def _tell(
+        self, rows: int | slice, told: Told, missing: np.ndarray, held: np.ndarray
+    ) -> Forecast:
+        return forecast_of(rows, told, missing, held)

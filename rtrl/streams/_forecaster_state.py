@@ -37,14 +37,14 @@ class Forecast(eqx.Module):
     held: Int[np.ndarray, "*time"]
 
 
-def forecast_of(told: Told, missing: np.ndarray, held: np.ndarray) -> Forecast:
-    """Of what came out of the loop, in the data's own units."""
-    base, unit, change, forecasts, weights = (np.asarray(a)[: len(missing)] for a in told)
+def forecast_of(rows: int | slice, told: Told, missing: np.ndarray, held: np.ndarray) -> Forecast:
+    """Of some rows of what came out of the loop, in the data's own units."""
+    base, unit, change, forecasts, weights = (np.asarray(a)[rows] for a in told)
     base, unit = join(base), unit.astype(np.float64)
     return Forecast(
         prediction=base + unit * change,
         experts=base[..., None] + unit[..., None] * forecasts,
         weights=weights,
-        skipped=missing.astype(np.int32),
-        held=held.astype(np.int32),
+        skipped=missing[rows].astype(np.int32),
+        held=held[rows].astype(np.int32),
     )

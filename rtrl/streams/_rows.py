@@ -127,11 +127,12 @@ class RowState:
         loose = self._loose
         if loose is None or loose.learner is not learner or not loose.bound.holds():
             bound = run.bind(learner, rows, self.inside)
-            loose = Loose(learner, bound, bound.arrays_of(learner), bound.arrays_of(self.inside))
+            arrays = bound.arrays_of(learner), bound.arrays_of(self.inside)
+            loose = Loose(learner, bound, type(learner.told), *arrays)
         found = loose.bound.program([*loose.fixed, *rows], loose.arrays)
         count = len(loose.arrays)
         after = loose._replace(arrays=found[:count])
-        told, items = type(learner.told)(*found[count:]), self.items + rows.count
+        told, items = loose.told(*found[count:]), self.items + rows.count
         return type(self)(None, items, np.bool_(False), after), told
 
 
@@ -140,6 +141,7 @@ class Loose(NamedTuple):
 
     learner: Any
     bound: Bound
+    told: Any
     fixed: list[Any]
     arrays: list[Any]
 
@@ -148,7 +150,7 @@ class Begun(Generic[T]):
     """What is told of rows, on its way.
 
     Attributes:
-        parts: of every block what comes out of it, and which rows lacked something.
+        parts: of every block what comes out of it, and what its rows lacked.
         tell: makes of a part what the user gets.
     """
 
@@ -157,7 +159,7 @@ class Begun(Generic[T]):
 
     def forecast(self) -> T:
         """Wait for it; time first."""
-        each = [self.tell(*part) for part in self.parts]
+        each = [self.tell(slice(len(part[1])), *part) for part in self.parts]
         if len(each) == 1:
             return each[0]
         return jax.tree.map(lambda *parts: np.concatenate(parts), *each)
