@@ -1,6 +1,7 @@
 """``rtrl train`` and ``rtrl compare``: from options to the closing table and the picture."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,18 +19,15 @@ from rtrl.cli._train import resume, run_length, train
 
 def command(
     given: Setup,
-    settings: list[str] | None,
-    out: Path | None,
-    go_on: bool,
-    tensorboard: bool,
-    steps: int | None,
-    epochs: int | None,
+    options: dict[str, Any],
     line: str,
     variants: tuple[str | None, str | None] | None = None,
 ) -> None:
     """``rtrl train``, or with rules and chunks ``rtrl compare``, from options to the picture."""
+    go_on, tensorboard = options["resume"], options["tensorboard"]
+    steps, epochs = options["steps"], options["epochs"]
     console = error_console()
-    folder = _state.folder(out, given.task)
+    folder = _state.folder(options["out"], given.task)
     with sole_use(folder):
         path, about = folder / _state.STATE, None
         setup = given
