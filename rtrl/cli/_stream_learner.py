@@ -29,6 +29,8 @@ def begin(setup: Setup, source: Table) -> tuple[Any, Any]:
         build = build_forecaster if setup.learner == FORECASTER else build_classifier
         built: Any = build(setup, source.in_size, source.out_size, own)
         key = jax.random.key(setup.seed or 0)
+        sizes = source.in_size, source.out_size, setup.horizon, own
+        built.keep_programs(repr((setup.learner, sizes)), key)
         built.step(built.init(key=key), np.zeros(source.in_size))
         return built, built.init(key=key)
     model = build_model(setup, source.in_size, source.out_size)

@@ -43,6 +43,7 @@ class Jitted:
         self.options = options or {}
         self.donate_last = donate_last
         self._program = functools.lru_cache(maxsize=256)(self._compile)
+        self._ready: dict[Any, Any] = {}  # programs that were compiled elsewhere
 
     def __call__(self, *arguments: Any) -> Any:
         *rest, last = arguments
@@ -52,6 +53,10 @@ class Jitted:
         donate = self.donate_last and not _traced(rest_arrays) and not _traced(last_arrays)
         # By structure and static leaves: what jit itself is then called with are lists of arrays.
         program, result = self._program(rest_key, last_key, donate, _settings())
+        if self._ready and (ready := self._ready.get((rest_key, last_key, donate, _settings()))):
+            if not result:
+                program.trace(rest_arrays, last_arrays)  # for what the result is beside arrays
+            program = ready
         arrays = program(rest_arrays, last_arrays)
         return _join(arrays, result[0])
 
@@ -59,8 +64,21 @@ class Jitted:
         """The program for arguments like these, to be called with their arrays alone."""
         *rest, last = arguments
         (_, rest_key), (_, last_key) = _split(rest), _split(last)
-        program, _ = self._program(rest_key, last_key, self.donate_last, _settings())
+        key = rest_key, last_key, self.donate_last, _settings()
+        program = self._ready.get(key) or self._program(*key)[0]
         return Bound(program, last_key, _settings())
+
+    def use(self, program: Any, *arguments: Any) -> None:
+        """Call this compiled program for arguments like these from now on."""
+        *rest, last = arguments
+        key = _split(rest)[1], _split(last)[1], self.donate_last, _settings()
+        self._ready[key] = program
+
+    @staticmethod
+    def arrays_of(*arguments: Any) -> tuple[list[Any], list[Any]]:
+        """What the compiled function is called with."""
+        *rest, last = arguments
+        return _split(rest)[0], _split(last)[0]
 
     def lower(self, *arguments: Any) -> jax.stages.Lowered:
         """Lower for these arguments without running: for a look at the compiled program."""

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
-from rtrl.learners import naming_item, uninterrupted, unpack
+from rtrl.learners import Jitted, keep_program, naming_item, uninterrupted, unpack
 from rtrl.streams._pair import LARGEST, as_numbers
-from rtrl.streams._rows import BLOCK, NUMBERS, Begun, Given, RowState, packed
+from rtrl.streams._rows import BLOCK, NUMBERS, Begun, Given, RowState, packed, run
 from rtrl.validate import require
 
 S = TypeVar("S", bound=RowState)
@@ -36,6 +36,25 @@ class ByRows(eqx.Module, Generic[S, T]):
 
     def take(self, inside: Any, row: Given) -> tuple[Any, PyTree]:
         """Take one row; give what is known after it, and what is told."""
+        raise NotImplementedError
+
+    def keep_programs(self, about: str, key: PRNGKeyArray) -> None:
+        """Find the programs of `init` and of all other calls in files, or leave them there.
+
+        Args:
+            about: what this learner was made of: all but sizes that programs depend on.
+            key: as of `init`.
+        """
+        keep_program(self._beginning, about, self, key)
+        state = self.init(key=key)
+        nothing = np.zeros((1, self.in_size))
+        ys, _ = self._targets(None, 1)
+        rows = packed(nothing, ys, np.ones(1), np.zeros(1), self.block)
+        keep_program(run, about, self, rows, state.inside)
+
+    @property
+    def _beginning(self) -> Jitted:
+        """The program that makes the first state."""
         raise NotImplementedError
 
     def _begin(self, key: PRNGKeyArray) -> S:

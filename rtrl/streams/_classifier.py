@@ -7,6 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
+from rtrl.learners import Jitted
 from rtrl.streams import classes as kinds
 from rtrl.streams._by_rows import ByRows
 from rtrl.streams._class_row import ClassInside, ClassTold, one_class_row
@@ -100,6 +101,10 @@ class Classifier(ByRows[ClassifierState, Classification]):
     def take(self, inside: ClassInside, row: Given) -> tuple[ClassInside, ClassTold]:
         """See `ByRows`."""
         return one_class_row(self, inside, row)
+
+    @property
+    def _beginning(self) -> Jitted:
+        return begin_classes
 
     def _begin(self, key: PRNGKeyArray) -> ClassifierState:
         return ClassifierState(begin_classes(self, key), np.int64(0), np.bool_(False))

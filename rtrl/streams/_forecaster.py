@@ -7,6 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
+from rtrl.learners import Jitted
 from rtrl.streams import experts as kinds
 from rtrl.streams._begin import begin
 from rtrl.streams._block import Inside, one_row
@@ -115,6 +116,10 @@ class Forecaster(ByRows[ForecasterState, Forecast]):
     def take(self, inside: Inside, row: Given) -> tuple[Inside, Told]:
         """See `ByRows`."""
         return one_row(self, inside, row)
+
+    @property
+    def _beginning(self) -> Jitted:
+        return begin
 
     def _begin(self, key: PRNGKeyArray) -> ForecasterState:
         return ForecasterState(begin(self, key), np.int64(0), np.bool_(False))
