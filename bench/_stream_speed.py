@@ -129,16 +129,14 @@ def _step() -> dict[str, float]:
     import jax
 
     from rtrl.streams import Forecaster
-    from rtrl.streams._block import Rows, run
     from rtrl.streams._pair import split
-    from rtrl.streams._rows import padded
+    from rtrl.streams._rows import packed, run
 
     one = Forecaster(2, own=(0,))
     state, x = one.init(), np.zeros(2)
-    size, each, bare = one.block, [], []
+    each, bare = [], []
     row = split(x[None])
-    rows = Rows(padded(row, size), padded(row[:, :1], size), padded(np.ones(1, np.float32), size),
-                padded(np.zeros(1, bool), size), np.int32(1))  # fmt: skip
+    rows = packed(x[None], row[:, :1], np.ones(1), np.zeros(1), one.block)
     for _ in range(3 * LIVE):
         start = time.perf_counter()
         state, _ = one.step(state, x, x[:1])

@@ -130,7 +130,7 @@ class Subject:
                 with np.errstate(over="ignore"):  # 1e300 is infinite there
                     x, y = x.astype(np.float32), y.astype(np.float32)
             self.state, out = self.learner.scan(self.state, x, y, resets=reset, **options)
-            counts = ("skipped", "restarted", "bounded", "reverted")
+            counts = ("skipped", "held", "restarted", "bounded", "reverted")
             self.said += sum(int(np.sum(getattr(out, c, 0))) for c in counts)
             predictions = np.asarray(out.prediction, float)
             found.append(predictions[:, 0] if self.batched else predictions)

@@ -10,7 +10,18 @@ from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
 from rtrl.learners import Jitted, keep_program, naming_item, uninterrupted, unpack
 from rtrl.streams._pair import LARGEST, as_numbers
-from rtrl.streams._rows import BLOCK, NUMBERS, Begun, Given, RowState, packed, run
+from rtrl.streams._rows import (
+    BLOCK,
+    NUMBERS,
+    Begun,
+    Given,
+    RowState,
+    after,
+    copied,
+    is_there,
+    packed,
+    run,
+)
 from rtrl.validate import require
 
 S = TypeVar("S", bound=RowState)
@@ -20,7 +31,7 @@ T = TypeVar("T")
 class ByRows(eqx.Module, Generic[S, T]):
     """A learner of rows that holds what it told of each until its target comes.
 
-    A class of this kind says what is to be done with one row (`take`), and how targets go in and
+    A class of this kind says what is to be done with one row, and how targets go in and
     what is told comes out; blocks, the state, and all calls are the same.
     """
 
@@ -30,11 +41,11 @@ class ByRows(eqx.Module, Generic[S, T]):
     donate: eqx.AbstractVar[bool]
 
     @property
-    def told(self) -> Any:
+    def _told(self) -> Any:
         """The shapes of what comes out of a row, as a named tuple."""
         raise NotImplementedError
 
-    def take(self, inside: Any, row: Given) -> tuple[Any, PyTree]:
+    def _row(self, inside: Any, row: Given) -> tuple[Any, PyTree]:
         """Take one row; give what is known after it, and what is told."""
         raise NotImplementedError
 
@@ -223,7 +234,7 @@ class ByRows(eqx.Module, Generic[S, T]):
 
         Returns what is told.
         """
-        return self.step(state.copied(), x)[1]
+        return self.step(copied(state), x)[1]
 
     def reset(self, state: S) -> S:
         """Begin a new sequence with the next row: lags and hidden states go, the rest stays.
@@ -237,16 +248,16 @@ class ByRows(eqx.Module, Generic[S, T]):
 
     def _take(self, state, xs, ys, missing, weights, resets):
         require(
-            state.is_there,
+            is_there(state),
             "state",
             "one that is still there (with donate=True a call uses it up)",
             "one that an earlier call has used up",
         )
         if not self.donate:
-            state = state.copied()
+            state = copied(state)
         if state.begins:
             resets = np.array(resets, bool)
             resets[0] = True
-        state, told = state.after(self, packed(xs, ys, weights, resets, self.block))
+        state, told = after(self, state, packed(xs, ys, weights, resets, self.block))
         held = (~(np.abs(xs) <= LARGEST)).sum(1)
         return state, (told, missing, held)

@@ -92,14 +92,12 @@ class Classifier(ByRows[ClassifierState, Classification]):
         return tuple(i for i in range(self.in_size) if i not in self.own)
 
     @property
-    def told(self) -> Any:
-        """See `ByRows`."""
+    def _told(self) -> Any:
         members = len(self.names)
         shape: Any = ClassTold
         return shape((self.classes,), (members, self.classes), (members,))
 
-    def take(self, inside: ClassInside, row: Given) -> tuple[ClassInside, ClassTold]:
-        """See `ByRows`."""
+    def _row(self, inside: ClassInside, row: Given) -> tuple[ClassInside, ClassTold]:
         return one_class_row(self, inside, row)
 
     @property

@@ -107,14 +107,12 @@ class Forecaster(ByRows[ForecasterState, Forecast]):
         return tuple(tuple(i for i in range(self.in_size) if i != mine) for mine in own)
 
     @property
-    def told(self) -> Any:
-        """See `ByRows`."""
+    def _told(self) -> Any:
         members = (len(self.names),)
         shape: Any = Told
         return shape(*((self.out_size, *shape) for shape in ((2,), (), (), members, members)))
 
-    def take(self, inside: Inside, row: Given) -> tuple[Inside, Told]:
-        """See `ByRows`."""
+    def _row(self, inside: Inside, row: Given) -> tuple[Inside, Told]:
         return one_row(self, inside, row)
 
     @property

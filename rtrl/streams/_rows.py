@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree
 from rtrl.learners import QUICK, Bound, Jitted
 from rtrl.streams._pair import split
 
+S = TypeVar("S", bound="RowState")
 T = TypeVar("T")
 
 BLOCK = 256  # rows that go in at once, at most
@@ -52,7 +53,7 @@ def packed(
 
 
 def advance(learner: Any, rows: Rows, inside: PyTree) -> tuple[PyTree, PyTree]:
-    """Take ``rows.count`` rows, one after the other, by ``learner.take``.
+    """Take ``rows.count`` rows, one after the other, by ``learner``.
 
     One row that comes live and a thousand from a file run through the same body of the same
     program, so that how rows were cut into blocks changes no bit.
@@ -65,11 +66,11 @@ def advance(learner: Any, rows: Rows, inside: PyTree) -> tuple[PyTree, PyTree]:
         line = rows.numbers[t]
         y, x = line[2 : len(line) - columns], line[len(line) - columns :]
         given = Given(x.reshape(-1, 2), y.reshape(-1, 2), line[0], line[1] > 0)
-        inside, out = learner.take(eqx.combine(arrays, static), given)
+        inside, out = learner._row(eqx.combine(arrays, static), given)
         outs = jax.tree.map(lambda all, one: all.at[t].set(one), outs, out)
         return eqx.filter(inside, eqx.is_array), outs
 
-    outs = type(learner.told)(*(jnp.zeros((size, *shape)) for shape in learner.told))
+    outs = type(learner._told)(*(jnp.zeros((size, *shape)) for shape in learner._told))
     arrays, outs = jax.lax.fori_loop(0, rows.count, body, (arrays, outs))
     return eqx.combine(arrays, static), outs
 
@@ -90,9 +91,9 @@ class RowState:
     begins: np.bool_
     _fields: ClassVar = ("inside", "items", "begins")
 
-    def __init__(self, inside: Any, items: Any, begins: Any, loose: "Loose | None" = None):
-        self._inside, self._loose = inside, loose
-        self.items, self.begins = items, begins
+    def __init__(self, inside: Any, items: Any, begins: Any):
+        self._inside, self.items, self.begins = inside, items, begins
+        self._loose: Loose | None = None
 
     def __init_subclass__(cls) -> None:
         jax.tree_util.register_pytree_with_keys(cls, cls._flatten, cls._unflatten)
@@ -111,30 +112,6 @@ class RowState:
     def _unflatten(cls, _: None, children: Any) -> Self:
         return cls(*children)
 
-    @property
-    def is_there(self) -> bool:
-        """Whether no call has used it up."""
-        arrays = jax.tree.leaves(self._inside) if self._loose is None else self._loose.arrays
-        return not any(isinstance(a, jax.Array) and a.is_deleted() for a in arrays[:1])
-
-    def copied(self) -> Self:
-        """The same, with arrays of its own."""
-        inside = jax.tree.map(lambda a: jnp.copy(a) if eqx.is_array(a) else a, self.inside)
-        return type(self)(inside, self.items, self.begins)
-
-    def after(self, learner: Any, rows: Rows) -> tuple[Self, PyTree]:
-        """The state after rows, and what comes out of the loop."""
-        loose = self._loose
-        if loose is None or loose.learner is not learner or not loose.bound.holds():
-            bound = run.bind(learner, rows, self.inside)
-            arrays = bound.arrays_of(learner), bound.arrays_of(self.inside)
-            loose = Loose(learner, bound, type(learner.told), *arrays)
-        found = loose.bound.program([*loose.fixed, *rows], loose.arrays)
-        count = len(loose.arrays)
-        after = loose._replace(arrays=found[:count])
-        told, items = loose.told(*found[count:]), self.items + rows.count
-        return type(self)(None, items, np.bool_(False), after), told
-
 
 class Loose(NamedTuple):
     """A state on its way from row to row: whose, under which program, in which arrays."""
@@ -144,6 +121,32 @@ class Loose(NamedTuple):
     told: Any
     fixed: list[Any]
     arrays: list[Any]
+
+
+def is_there(state: RowState) -> bool:
+    """Whether no call has used it up."""
+    arrays = jax.tree.leaves(state._inside) if state._loose is None else state._loose.arrays
+    return not any(isinstance(a, jax.Array) and a.is_deleted() for a in arrays[:1])
+
+
+def copied(state: S) -> S:
+    """The same, with arrays of its own."""
+    inside = jax.tree.map(lambda a: jnp.copy(a) if eqx.is_array(a) else a, state.inside)
+    return type(state)(inside, state.items, state.begins)
+
+
+def after(learner: Any, state: S, rows: Rows) -> tuple[S, PyTree]:
+    """The state after rows, and what comes out of the loop."""
+    loose = state._loose
+    if loose is None or loose.learner is not learner or not loose.bound.holds():
+        bound = run.bind(learner, rows, state.inside)
+        arrays = bound.arrays_of(learner), bound.arrays_of(state.inside)
+        loose = Loose(learner, bound, type(learner._told), *arrays)
+    found = loose.bound.program([*loose.fixed, *rows], loose.arrays)
+    count = len(loose.arrays)
+    new = type(state)(None, state.items + rows.count, np.bool_(False))
+    new._loose = loose._replace(arrays=found[:count])
+    return new, loose.told(*found[count:])
 
 
 class Begun(Generic[T]):

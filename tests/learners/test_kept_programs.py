@@ -1,5 +1,7 @@
 """Compiled programs in files: found again by what they are made of, and by nothing less."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +25,8 @@ def given(by=2.0):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    before = jax.config.jax_compilation_cache_dir
+    config: Any = jax.config
+    before = config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))
     TRACED.clear()
     yield tmp_path
@@ -93,5 +96,5 @@ def test_a_forecaster_begins_with_kept_programs(folder):
         assert len(programs(folder)) == 2
     rtrl.save(folder / "state", state)
     loaded = rtrl.load(folder / "state", like=one.init(key=key))
-    told = [one.step(s, rows[0])[1].prediction for s in (state, loaded)]
-    np.testing.assert_array_equal(*told)
+    first, second = (one.step(s, rows[0])[1].prediction for s in (state, loaded))
+    np.testing.assert_array_equal(first, second)
