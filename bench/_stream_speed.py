@@ -60,6 +60,27 @@ def measure(path: Path) -> None:
     path.write_text(json.dumps(found, indent=1) + "\n")
 
 
+def measure_starts(path: Path) -> None:
+    """Only the time to start and to answer a row, by the clock and by the processor's time."""
+    found: dict[str, float] = {"load before": os.getloadavg()[0], "cores": os.cpu_count() or 0}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _log(folder / "2.csv", 2, LIVE + 1)
+        for start in ("first", "second"):
+            each = _live(folder, folder / "cache")
+            found |= {f"{start} start: {k}": v for k, v in each.items()}
+    found |= _step() | {"load after": os.getloadavg()[0]}
+    for name, value in found.items():
+        print(f"{name:55s} {value:,.4g}")
+    path.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _used(pid: int) -> float:
+    """Seconds of the processor that a running process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _log(path: Path, columns: int, rows: int) -> Path:
     rng = np.random.default_rng(0)
     waves = np.sin(np.arange(rows)[:, None] * rng.uniform(0.02, 0.3, columns))
@@ -110,17 +131,22 @@ def _live(folder: Path, cache: Path) -> dict[str, float]:
     process.stdout.readline()
     process.stdout.readline()
     first, each = time.perf_counter() - start, []
+    used = _used(process.pid)
     for line in lines[2:]:
         start = time.perf_counter()
         process.stdin.write(line)
         process.stdin.flush()
         process.stdout.readline()
         each.append(time.perf_counter() - start)
+    more = _used(process.pid) - used
     process.stdin.close()
     process.wait()
     return {
         "first prediction, s": first, "processor time of the run, s": _processor() - cpu,
+        "first prediction, processor time, s": used,
         "each further, median ms": 1e3 * float(np.median(each)),
+        "each further, tenth ms": 1e3 * float(np.quantile(each, 0.1)),
+        "each further, processor time, ms": 1e3 * more / len(each),
     }  # fmt: skip
 
 
