@@ -83,10 +83,8 @@ def test_a_stream_by_either_optimizer_goes_back_to_good_parameters(optimizer):
     assert guard.divergence == 100
     model = rtrl.SequenceModel(1, 1, 4, 1, lambda n, key: rtrl.cells.LRU(n, 4, key=key),
                                key=jax.random.key(0))  # fmt: skip
-    assert (
-        _setup.build_learner(_setup.Setup("digits"), "labelled", None, model).guard.divergence
-        is None
-    )
+    others = _setup.build_learner(_setup.Setup("digits"), "labelled", _data.cross_entropy, model)
+    assert others.guard.divergence is None
 
 
 def test_a_seed_decides_everything(tmp_path):
