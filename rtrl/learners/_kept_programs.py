@@ -6,12 +6,15 @@ import hashlib
 import os
 import pickle
 import platform
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import serialize_executable
+from jax.experimental.compilation_cache import compilation_cache
 
 from rtrl.learners._jit import Jitted
 
@@ -42,19 +45,35 @@ def keep_program(jitted: Jitted, about: str, *arguments: Any) -> None:
     name = jitted.function.__name__
     key = hashlib.sha256(repr((name, about, shapes, _here(), _asked())).encode()).hexdigest()
     path = Path(folder) / f"{name}-{key[:32]}{SUFFIX}"
-    program = _read(path)
+    rest, last = arrays
+    program = _read(path, rest, jax.tree.map(np.array, last) if jitted.donate_last else last)
     if program is None:
-        program = jitted.lower(*arguments).compile()
+        with _compiling():
+            program = jitted.lower(*arguments).compile()
         _write(path, program)
     jitted.use(program, *arguments)
 
 
-def _read(path: Path) -> Any:
-    """The program of a file; None where there is none, or it is of no use here."""
+def _read(path: Path, *arrays: list[Any]) -> Any:
+    """The program of a file; None where there is none, or it does not run."""
     try:
-        return serialize_executable.deserialize_and_load(*pickle.loads(path.read_bytes()))
+        program = serialize_executable.deserialize_and_load(*pickle.loads(path.read_bytes()))
+        jax.block_until_ready(program(*arrays))
+        return program
     except Exception:  # whatever a damaged file gives rise to: it is written anew
         return None
+
+
+@contextlib.contextmanager
+def _compiling() -> Iterator[None]:
+    """Compile here and now: a program that XLA read from a file can't be written whole again."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # it asks once whether it is to be used
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", True)
+        compilation_cache.reset_cache()
 
 
 def _write(path: Path, program: Any) -> None:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 import rtrl
 from rtrl.learners import Jitted, keep_program
@@ -26,11 +27,17 @@ def given(by=2.0):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     config: Any = jax.config
-    before = config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    settings = {"jax_compilation_cache_dir": str(tmp_path),
+                "jax_persistent_cache_min_compile_time_secs": 0.0}  # fmt: skip
+    before = {name: getattr(config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
     TRACED.clear()
     yield tmp_path
-    jax.config.update("jax_compilation_cache_dir", before)
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 def programs(folder):
@@ -67,6 +74,30 @@ def test_what_a_program_depends_on_is_in_its_name(folder, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")  # where it lies changes nothing
     keep_program(Jitted(function), "about", *given())
     assert len(programs(folder)) == 5 and len(TRACED) == 5
+
+
+def test_it_is_compiled_and_not_taken_from_where_it_can_not_be_written_again(folder):
+    jax.jit(lambda x: x + 1)(jnp.arange(3.0)).block_until_ready()
+    others = len([*folder.iterdir()])
+    assert others > 0  # JAX keeps its programs here
+    jitted = Jitted(function)
+    for _ in range(2):
+        keep_program(jitted, "about", *given())
+    assert len([*folder.iterdir()]) == others + 1 == others + len(programs(folder))
+    jax.jit(lambda x: x + 2)(jnp.arange(3.0)).block_until_ready()
+    assert len([*folder.iterdir()]) > others + 1  # and goes on to
+
+
+def test_a_program_that_does_not_run_is_compiled_anew(folder):
+    keep_program(Jitted(function), "about", *given())
+    (path,) = programs(folder)
+    keep_program(Jitted(function), "about", given()[0], jnp.arange(6.0))
+    (other,) = {*programs(folder)} - {path}
+    path.write_bytes(other.read_bytes())  # it loads, but is for other shapes
+    jitted = Jitted(function)
+    keep_program(jitted, "about", *given())
+    assert len(TRACED) == 3
+    np.testing.assert_array_equal(jitted(*given())["y"], 2 * jnp.sin(jnp.arange(5.0)))
 
 
 def test_a_damaged_file_is_written_anew_and_a_folder_that_is_none_is_no_trouble(folder):
