@@ -101,6 +101,7 @@ def test_how_rows_are_cut_changes_no_bit(told, model):
             state, out = model.scan(state, xs[rows], ys[rows])
         parts.append(out)
         first += count
+    assert state.items == ROWS
     np.testing.assert_array_equal(np.concatenate([p.probabilities for p in parts]),
                                   told.probabilities)  # fmt: skip
 
