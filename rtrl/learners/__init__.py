@@ -19,8 +19,10 @@ from rtrl.learners._inputs import prepare as prepare
 from rtrl.learners._interrupt import uninterrupted as uninterrupted
 from rtrl.learners._jit import ONCE as ONCE
 from rtrl.learners._jit import QUICK as QUICK
+from rtrl.learners._jit import Bound as Bound
 from rtrl.learners._jit import Jitted as Jitted
 from rtrl.learners._kalman import kalman as kalman
+from rtrl.learners._kept_programs import keep_program as keep_program
 from rtrl.learners._learner import OnlineLearner as OnlineLearner
 from rtrl.learners._memory import MemoryReport as MemoryReport
 from rtrl.learners._memory import memory_report as memory_report
