@@ -8,6 +8,7 @@ from rtrl.cells import Cell as Cell
 from rtrl.engine import Carry as Carry
 from rtrl.engine import init_carry as init_carry
 from rtrl.engine import recur as recur
+from rtrl.learners import Collective as Collective
 from rtrl.learners import Guard as Guard
 from rtrl.learners import GuardState as GuardState
 from rtrl.learners import LearnerState as LearnerState
@@ -17,13 +18,16 @@ from rtrl.learners import OnlineLearner as OnlineLearner
 from rtrl.learners import StepOutput as StepOutput
 from rtrl.learners import StreamState as StreamState
 from rtrl.learners import close_stream as close_stream
+from rtrl.learners import collectives as collectives
 from rtrl.learners import kalman as kalman
 from rtrl.learners import load as load
 from rtrl.learners import memory_report as memory_report
 from rtrl.learners import open_stream as open_stream
+from rtrl.learners import own_samples as own_samples
 from rtrl.learners import paper_optimizer as paper_optimizer
 from rtrl.learners import save as save
 from rtrl.learners import sequence_gradient as sequence_gradient
+from rtrl.learners import shard as shard
 from rtrl.networks import GLU as GLU
 from rtrl.networks import Block as Block
 from rtrl.networks import Readout as Readout

@@ -10,6 +10,7 @@ from jax.core import Tracer
 from rtrl.engine import Chunk
 from rtrl.learners._interrupt import uninterrupted
 from rtrl.learners._overlap import fitted
+from rtrl.learners._shard import feed
 from rtrl.learners._state import (
     LearnerState,
     NonFiniteError,
@@ -23,6 +24,7 @@ def call(
     learner: Any, function: Any, state: LearnerState, data: Chunk, chunk: int | None
 ) -> tuple[LearnerState, StepOutput]:
     """Run a compiled learning step for a learner, as it wants to be told of what is not finite."""
+    data = feed(state, data, time=function is advance_many)
     past = fitted(learner.overlap, state.past, data.xs, time=function is advance_many)
     if past is not state.past:
         state = dataclasses.replace(state, past=past)

@@ -17,7 +17,8 @@ from rtrl.learners._guard import Guard, bounds_of
 from rtrl.learners._hidden import hidden, predict_one
 from rtrl.learners._overlap import check_overlap, check_step, forgotten
 from rtrl.learners._restart import restart
-from rtrl.learners._state import LearnerState, StepOutput, batch_size_of, layout
+from rtrl.learners._shard import feed, samples_here
+from rtrl.learners._state import LearnerState, StepOutput, layout
 from rtrl.learners._step import advance_many, advance_one
 from rtrl.learners._stream import stream
 from rtrl.learners._stream_state import StreamState
@@ -172,7 +173,8 @@ class OnlineLearner(eqx.Module):
             NonFiniteError: see ``on_nonfinite``.
         """
         check_step(self.rule, self.overlap)
-        batch_size, dtype = layout(state)
+        dtype = layout(state)[1]
+        batch_size = samples_here(state)
         x = _inputs.cast(x, dtype, "x")
         _inputs.check_xs(state.model, x, batch_size, time=False)
         lead = () if batch_size is None else (batch_size,)
@@ -208,7 +210,7 @@ class OnlineLearner(eqx.Module):
             ValueError: an argument of the wrong shape or kind, named; nothing has changed then.
             NonFiniteError: see ``on_nonfinite``.
         """
-        data = _inputs.prepare(state.model, xs, ys, weights, resets, batch_size_of(state))
+        data = _inputs.prepare(state.model, xs, ys, weights, resets, samples_here(state))
         chunk = _inputs.chunk_size(chunk, data.xs.shape[0], self.rule)
         return call(self, advance_many, state, data, chunk)
 
@@ -271,9 +273,9 @@ class OnlineLearner(eqx.Module):
         Raises:
             ValueError: ``x`` does not have the shape that the model and the state ask for.
         """
-        batch_size = batch_size_of(state)
         x = _inputs.cast(x, _inputs.float_dtype(state.model), "x")
-        _inputs.check_xs(state.model, x, batch_size, time=False)
+        _inputs.check_xs(state.model, x, samples_here(state), time=False)
+        x = feed(state, x, time=False)
         carry = hidden(state.carry if carry is None else carry)
         core = getattr(state, "learner", state)  # of a stream, the learner behind
         return predict_one(state.model, bounds_of(self.guard, core.guard), x, carry)
@@ -292,9 +294,10 @@ class OnlineLearner(eqx.Module):
         """
         learning = isinstance(state, LearnerState)
         require(learning, "state", "a LearnerState (in a stream resets are items)", type(state))
-        batch_size = batch_size_of(state)
+        batch_size = samples_here(state)
         if mask is not None:
             require(batch_size is not None, "mask", "None, as the state has no batch axis", mask)
             mask = _inputs.per_timestep(mask, (batch_size or 0,), "mask", bool)
+            mask = feed(state, mask, time=False)
         carry, past = restart(state.model, state.carry, mask), forgotten(state.past, mask)
         return dataclasses.replace(state, carry=carry, past=past)
