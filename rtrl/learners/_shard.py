@@ -77,11 +77,12 @@ def shard(
         lambda c: dataclasses.replace(c, placement=placement), state.carry, is_leaf=is_carry
     )
     state = dataclasses.replace(state, carry=carry)
-    return jax.tree.map(
-        lambda a, spec: put(a, placement.place(spec)) if eqx.is_array(a) else a,
-        state,
-        specs_of(state),
-    )
+    arrays, static = eqx.partition(state, eqx.is_array)
+    leaves, structure = jax.tree.flatten(arrays)
+    specs = structure.flatten_up_to(specs_of(state))
+    shardings = [placement.place(spec) for spec in specs]
+    leaves = _all_put(leaves, shardings)
+    return eqx.combine(jax.tree.unflatten(structure, leaves), static)
 
 
 def specs_of(state: LearnerState) -> Any:
@@ -169,22 +170,23 @@ def _start(index: slice) -> int:
     return index.start or 0
 
 
-def put(a: Any, sharding: NamedSharding) -> jax.Array:
+def _all_put(leaves: list[Any], shardings: list[NamedSharding]) -> list[jax.Array]:
+    placed = [_put(a, sharding) for a, sharding in zip(leaves, shardings, strict=True)]
+    # In memory of their own: donating them must not delete what was given. One program for all.
+    return jax.jit(lambda leaves: [a.copy() for a in leaves], out_shardings=shardings)(placed)
+
+
+def _put(a: Any, sharding: NamedSharding) -> jax.Array:
     """An array spread over devices; every process gives all of it and keeps its part."""
-    if isinstance(a, jax.Array) and a.is_fully_addressable and sharding.is_fully_addressable:
-        return _unshared(jax.device_put(a, sharding), a)
+    if sharding.is_fully_addressable:
+        return jax.device_put(a, sharding)
     if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
-        data = put(jax.random.key_data(a), NamedSharding(sharding.mesh, P()))
+        data = _put(jax.random.key_data(a), NamedSharding(sharding.mesh, P()))
         return jax.jit(lambda d: jax.random.wrap_key_data(d, impl=jax.random.key_impl(a)))(data)
     if isinstance(a, jax.Array) and not a.is_fully_addressable:
         return jax.device_put(a, sharding)
     host = np.asarray(a)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
-
-
-def _unshared(placed: jax.Array, given: jax.Array) -> jax.Array:
-    """The placed array in memory of its own, as donating it must not delete the one given."""
-    return jax.jit(lambda a: a.copy(), out_shardings=placed.sharding)(placed)
 
 
 def _check_sizes(state: LearnerState, placement: Placement) -> None:
