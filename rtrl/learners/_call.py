@@ -10,7 +10,8 @@ from jax.core import Tracer
 from rtrl.engine import Chunk
 from rtrl.learners._interrupt import uninterrupted
 from rtrl.learners._overlap import fitted
-from rtrl.learners._shard import feed
+from rtrl.learners._processes import together, waited_for
+from rtrl.learners._shard import feed, is_shared
 from rtrl.learners._state import (
     LearnerState,
     NonFiniteError,
@@ -36,7 +37,12 @@ def call(
 
 
 def _run(jitted, learner, data, chunk, state):
-    after, out = jitted(learner, data, chunk, state)
+    if is_shared(state):
+        with together():
+            after, out = jitted(learner, data, chunk, state)
+        waited_for(out)
+    else:
+        after, out = jitted(learner, data, chunk, state)
     if jax.config.jax_debug_nans and not isinstance(out.loss, Tracer):  # type: ignore
         loss = mark(out.loss, np.isinf(out.loss))
         out = dataclasses.replace(out, loss=loss)

@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 
 from rtrl.learners import _archive
 from rtrl.learners._archive import Leaf, Piece
+from rtrl.learners._processes import together
 from rtrl.learners._replace_file import replacing
 
 MANIFEST = "rtrl-manifest"
@@ -30,7 +31,8 @@ def spread_over_processes(leaves: list[Any]) -> bool:
 
 def save_parts(path: str, leaves: list[tuple[str, Any]]) -> None:
     """Save together; every process returns when the set is there, or raises when it is not."""
-    number = int(multihost_utils.broadcast_one_to_all(np.uint32(secrets.randbits(32))))
+    with together():
+        number = int(multihost_utils.broadcast_one_to_all(np.uint32(secrets.randbits(32))))
     process, count = jax.process_index(), jax.process_count()
     _together(path, lambda: write_part(path, number, process, leaves))
     if process == 0:
@@ -47,7 +49,8 @@ def _together(path: str, act: Callable[[], None]) -> None:
         act()
     except OSError as failure:
         error = failure
-    failed = multihost_utils.process_allgather(np.bool_(error is not None))
+    with together():
+        failed = multihost_utils.process_allgather(np.bool_(error is not None))
     if error is not None:
         raise error
     if np.any(failed):

@@ -134,6 +134,12 @@ def _fed(a: Any, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_process_local_data(sharding, np.asarray(a))
 
 
+def is_shared(state: Any) -> bool:
+    """Whether several processes hold a state together."""
+    placement = placement_of(state.carry)
+    return placement is not None and not placement.place(P()).is_fully_addressable
+
+
 def samples_here(state: Any) -> int | None:
     """How many samples of the batch are this process's own; ``None`` for no batch axis."""
     placement, batch_size = placement_of(state.carry), batch_size_of(state)
