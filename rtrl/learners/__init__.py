@@ -8,6 +8,7 @@ from rtrl.learners._checkpoint import load as load
 from rtrl.learners._checkpoint import save as save
 from rtrl.learners._collectives import Collective as Collective
 from rtrl.learners._collectives import collectives as collectives
+from rtrl.learners._collectives import compiled_text as compiled_text
 from rtrl.learners._filter import Filter as Filter
 from rtrl.learners._guard import Guard as Guard
 from rtrl.learners._guard import GuardState as GuardState

@@ -70,8 +70,10 @@ def shard(
     require_there(state)
     require(isinstance(mesh, Mesh), "mesh", "a jax.sharding.Mesh", type(mesh).__name__)
     # The compiler is to place what is not said here, whatever the mesh was made for.
+    check_placement(Placement(mesh, batch, modules))
+    # Along an axis of one device nothing is spread, and nothing is to be said about it.
+    batch, modules = (None if a is None or mesh.shape[a] == 1 else a for a in (batch, modules))
     placement = Placement(Mesh(mesh.devices, mesh.axis_names), batch, modules)
-    check_placement(placement)
     _check_sizes(state, placement)
     carry = jax.tree.map(
         lambda c: dataclasses.replace(c, placement=placement), state.carry, is_leaf=is_carry
