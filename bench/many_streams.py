@@ -25,6 +25,7 @@ import numpy as np
 import optax
 
 import rtrl
+from rtrl.streams import ManyStreams
 
 RESULT = Path(__file__).parent / "results" / "many_streams.json"
 WIDTH = MODULES = 8
@@ -67,7 +68,7 @@ class Senders:
 
 def a_slot_each(streams: int, timesteps: int) -> dict:
     learner, state = learner_and_state(streams)
-    many, senders = rtrl.streams.ManyStreams(learner, state), Senders(streams)
+    many, senders = ManyStreams(learner, state), Senders(streams)
     items, calls, losses, memory, times = 0, 0, [], {}, []
     while items < streams * timesteps:
         who = np.flatnonzero(senders.rng.uniform(size=streams) >= 0.05)
@@ -101,7 +102,7 @@ def four_to_a_slot(streams: int, calls: int) -> dict:
     begun = parked = returned = items = 0
     times, memory = [], {}
     with tempfile.TemporaryDirectory() as folder:
-        many = rtrl.streams.ManyStreams(learner, state, folder)
+        many = ManyStreams(learner, state, folder)
         active = senders.rng.uniform(size=streams) < 0.1
         for call in range(calls):
             # Sessions of `length` calls on average, one stream in ten in one.
@@ -131,36 +132,33 @@ def four_to_a_slot(streams: int, calls: int) -> dict:
     }  # fmt: skip
 
 
+PARTS = {"a slot each": a_slot_each, "again": a_slot_each, "four to a slot": four_to_a_slot}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="500 streams, 100 timesteps")
-    parser.add_argument("--part", choices=("each", "four"))
+    parser.add_argument(
+        "--part", choices=PARTS, help="measure this alone; others stay as they were"
+    )
     options = parser.parse_args()
-    streams, timesteps, calls = (500, 100, 60) if options.quick else (10_000, 2_000, 400)
-    if options.part:
-        found = (
-            a_slot_each(streams, timesteps)
-            if options.part == "each"
-            else four_to_a_slot(streams, calls)
-        )
-        print(json.dumps(found))
-        return
-
-    def run(part):
+    if options.part is None:  # each in a process of its own
         more = ["--quick"] if options.quick else []
-        command = [sys.executable, __file__, "--part", part, *more]
-        found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-        print(json.dumps(found, indent=1), flush=True)
-        return found
-
-    first, second, few = run("each"), run("each"), run("four")
-    found = {
-        "a slot each": first, "again": second, "four to a slot": few,
-        "the same parameters": first["parameters"] == second["parameters"],
-        "load": os.getloadavg()[0],
-    }  # fmt: skip
-    if not options.quick:
-        RESULT.write_text(json.dumps(found, indent=1) + "\n")
+        for part in PARTS:
+            subprocess.run([sys.executable, __file__, "--part", part, *more], check=True)
+        return
+    streams, timesteps, calls = (500, 100, 60) if options.quick else (10_000, 2_000, 400)
+    measure = PARTS[options.part]
+    found = measure(streams, calls if measure is four_to_a_slot else timesteps)
+    found["load"] = os.getloadavg()[0]
+    print(json.dumps({options.part: found}, indent=1), flush=True)
+    if options.quick:
+        return
+    whole = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    whole[options.part] = found
+    digests = {whole[part]["parameters"] for part in ("a slot each", "again") if part in whole}
+    whole["the same parameters"] = len(digests) == 1
+    RESULT.write_text(json.dumps(whole, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def counts() -> list[dict]:
     return found
 
 
-# Formulas, for a block as `SequenceModel` has it: cell, complex readout, GLU -------------------------
+# Formulas, for a block as `SequenceModel` has it: cell, readout, GLU
 
 
 def travels(cell: str, batch: int, modules: int, samples: int, K: int, N: int, H: int) -> dict:
@@ -183,11 +183,11 @@ def rules() -> list[str]:
         "", "## What travels", "",
         "For one LRU block and chunk of K timesteps, on D_b x D_m devices with B samples in all:",
         "", "```",
-        "gradient, summed along the batch       4 (4 N H / D_m + 2 H^2) bytes      whatever B and K",
-        "readout and input error, along modules 12 K (B / D_b) H bytes             whatever N",
+        "gradient, summed along the batch         4 (4 N H / D_m + 2 H^2) bytes    whatever B, K",
+        "readout and input error, along modules   12 K (B / D_b) H bytes           whatever N",
         "dense cells: what modules see, gathered  8 K (B / D_b) N bytes",
-        "trace, along anything                  nothing",
-        "trace, on a device                     8 B N H / (D_b D_m) bytes",
+        "trace, along anything                    nothing",
+        "trace, on a device                       8 B N H / (D_b D_m) bytes",
         "```", "",
         "A ring sends 2 (D - 1) / D times a sum, (D - 1) / D times what is gathered, over every "
         "link.", "",
@@ -237,7 +237,7 @@ def best() -> list[str]:
             if not options:
                 continue
 
-            def total(split, samples=samples, N=N):
+            def total(split: tuple[int, int], samples=samples, N=N):
                 return sum(seconds(*split, samples, K, N).values())
 
             split = min(options, key=total)

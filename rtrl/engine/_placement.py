@@ -1,4 +1,4 @@
-"""Where a network's memory lives: samples along one axis of a mesh of devices, modules along another.
+"""Where a network's memory lives: samples along one axis of a mesh, modules along another.
 
 A recurrence whose carry is placed runs on every device by itself, on the samples and modules that
 live there (`jax.shard_map`): what it holds of a trace is read and written there and nowhere else,
@@ -124,7 +124,7 @@ def on_every_device(run: Callable[..., Any], cell: Any, data: PyTree, carry: Any
 
 
 def _after(placement: Placement, carry: Any, batched: bool) -> Any:
-    """The specs of the carry that comes back, which holds the newest state too if inside a window."""
+    """The specs of the carry that comes back: inside a window it holds the newest state, too."""
     specs = of_carry(placement, eqx.filter(carry, eqx.is_array), batched)
     if carry.advance is None:
         return specs

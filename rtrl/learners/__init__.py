@@ -30,9 +30,9 @@ from rtrl.learners._memory import memory_report as memory_report
 from rtrl.learners._open_stream import open_stream as open_stream
 from rtrl.learners._open_stream import resume_or_open as resume_or_open
 from rtrl.learners._paper_optimizer import paper_optimizer as paper_optimizer
+from rtrl.learners._processes import LostProcessError as LostProcessError
 from rtrl.learners._replace_file import replacing as replacing
 from rtrl.learners._restart import restarted as restarted
-from rtrl.learners._processes import LostProcessError as LostProcessError
 from rtrl.learners._sequence_gradient import sequence_gradient as sequence_gradient
 from rtrl.learners._shard import own_samples as own_samples
 from rtrl.learners._shard import shard as shard

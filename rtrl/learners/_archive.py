@@ -127,7 +127,7 @@ class Archive:
                 for leaf, start, shape in self.header["pieces"]]  # fmt: skip
 
     def read(self, member: int, leaf: Leaf, shape: tuple[int, ...] | None = None) -> np.ndarray:
-        """A leaf, or a piece of one of this shape; checked, as the zip has a sum of every member."""
+        """A leaf, or a piece of one of this shape; checked by the sum that the zip has of it."""
         data = self._zip.read(_member(member))
         array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
         # Bits of a type that the .npy format does not know, such as bfloat16: seen as such again.

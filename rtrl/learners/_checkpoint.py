@@ -1,6 +1,6 @@
 """Saving and loading a learner's whole state: written atomically, resumed bit by bit.
 
-One file (`_archive`); where several processes hold the state, a part each and a manifest (`_parts`).
+One file (`_archive`); of a state that several processes hold a part each and a manifest (`_parts`).
 """
 
 import contextlib
@@ -200,5 +200,5 @@ def _key_like(like: Any, leaf: Leaf, data: np.ndarray) -> jax.Array:
     if sharding is None or len(sharding.device_set) == 1:
         return jax.random.wrap_key_data(jnp.array(data), impl=leaf.key_impl)
     everywhere = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
-    data = jax.make_array_from_callback(data.shape, everywhere, lambda index: data[index])
-    return jax.jit(lambda d: jax.random.wrap_key_data(d, impl=leaf.key_impl))(data)
+    placed = jax.make_array_from_callback(data.shape, everywhere, lambda index: data[index])
+    return jax.jit(lambda d: jax.random.wrap_key_data(d, impl=leaf.key_impl))(placed)

@@ -3,7 +3,7 @@
 The manifest is the file at the path, a small JSON text that names the parts beside it; a part is an
 archive as `_archive` describes. The manifest takes its place when all parts are there, whole, and
 the parts of the set before go after that: whenever a process is killed, the path holds the set
-before or the new one. Part names hold the number of their save, so that no save writes into another.
+before or the new one. Names of parts hold the number of their save: none writes into another's.
 """
 
 import json

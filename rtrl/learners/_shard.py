@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding
@@ -107,7 +108,7 @@ def specs_of(state: LearnerState) -> Any:
 
 
 def in_place(state: LearnerState, out: StepOutput) -> tuple[LearnerState, StepOutput]:
-    """In a compiled program: a state stays where it is, and every device knows what a step tells."""
+    """In a compiled program: a state stays where it is; every device knows what a step tells."""
     placement = placement_of(state.carry)
     if placement is None:
         return state, out
@@ -151,7 +152,7 @@ def samples_here(state: Any) -> int | None:
     if sharding.is_fully_addressable:
         return batch_size
     parts = sharding.addressable_devices_indices_map((batch_size,)).values()
-    spans = {part[0].indices(batch_size)[:2] for part in parts}
+    spans = {part[0].indices(batch_size)[:2] for part in parts if part}
     return sum(stop - start for start, stop in spans)
 
 
@@ -188,7 +189,7 @@ def _put(a: Any, sharding: NamedSharding) -> jax.Array:
     """An array spread over devices; every process gives all of it and keeps its part."""
     if sharding.is_fully_addressable:
         return jax.device_put(a, sharding)
-    if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
         data = _put(jax.random.key_data(a), NamedSharding(sharding.mesh, P()))
         return jax.jit(lambda d: jax.random.wrap_key_data(d, impl=jax.random.key_impl(a)))(data)
     if isinstance(a, jax.Array) and not a.is_fully_addressable:

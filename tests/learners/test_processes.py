@@ -1,4 +1,4 @@
-"""Two processes on this machine, one model: each feeds its own streams; one dies; a third resumes."""
+"""Two processes, one model: each feeds its own streams; one dies, and a third resumes."""
 
 import os
 import socket
@@ -42,9 +42,7 @@ def data():
 def main(process: int, port: str, folder: str):
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(
-        f"127.0.0.1:{port}", 2, process, heartbeat_timeout_seconds=HEARTBEAT
-    )
+    jax.distributed.initialize(f"127.0.0.1:{port}", 2, process, heartbeat_timeout_seconds=HEARTBEAT)
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("b",))
     learner, state = learner_and_state()
     state = rtrl.shard(state, mesh, batch="b")

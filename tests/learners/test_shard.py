@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import itertools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +59,7 @@ def learner_of(name, **options):
     return rtrl.OnlineLearner(squared_error, optax.sgd(1e-2, 0.9), **options)
 
 
-def data(seed=0, batch=B):
+def data(seed=0, batch: int | None = B):
     rng = np.random.default_rng(seed)
     lead = (T,) if batch is None else (T, batch)
     xs, ys = rng.normal(size=(*lead, 3)), rng.normal(size=(*lead, 2))
@@ -111,10 +112,9 @@ def check_stream():
     xs, ys, *_ = data(3)
     runs = []
     for state in (alone, rtrl.shard(alone, mesh_of(2, 2), batch="b", modules="m")):
-        outs = []
-        for after, out in one.stream(state, zip(xs, ys, strict=True), chunk=2, delay=1):
-            outs.append(out.prediction)
-        runs.append((outs, rtrl.close_stream(one, after)))
+        pairs = list(one.stream(state, zip(xs, ys, strict=True), chunk=2, delay=1))
+        outs = [out.prediction for _, out in pairs]
+        runs.append((outs, rtrl.close_stream(one, pairs[-1][0])))
         assert_in_place(runs[-1][1], state)
     assert_same(*runs)
 
@@ -207,6 +207,25 @@ def check_the_list_a_user_calls():
     spread = rtrl.shard(state, mesh_of(2, 4), batch="b", modules="m")
     text = compiled_text(one, spread, xs[:2], ys[:2], 2)
     assert rtrl.collectives(one, spread, xs[:2], ys[:2], chunk=2) == collectives_in(text)
+
+
+def check_the_kernel_runs_on_every_share():
+    """Lowered for a GPU, the fused kernel takes what one device has of a trace, as it is."""
+    with jax.enable_x64(False):
+        one = learner_of("LRU", rule=rtrl.RTRL(implementation="pallas"))
+        state = rtrl.shard(one.init(model_of("LRU"), B), mesh_of(2, 4), batch="b", modules="m")
+        arrays, static = eqx.partition(state, eqx.is_array)
+        xs, ys, *_ = data()
+
+        def learn(arrays):
+            after, _ = one.scan(eqx.combine(arrays, static), xs[:2], ys[:2], chunk=2)
+            return eqx.filter(after, eqx.is_array)
+
+        text = jax.jit(learn).trace(arrays).lower(lowering_platforms=("cuda",)).as_text()
+    kernels = [line for line in text.splitlines() if "custom_call @__gpu$xla.gpu.triton" in line]
+    assert len(kernels) == 1
+    arguments = re.findall(r"tensor<[^>]*>+", kernels[0].rsplit(" : (", 1)[1])
+    assert arguments[0] == f"tensor<1x{B // 2}x1x{N // 4}x{WIDTH}xcomplex<f32>>"
 
 
 def check_memory_report():
@@ -396,12 +415,12 @@ def main_in_full(folder):
     check_numbers("LIF", guard=rtrl.Guard(bound=2.0, divergence=10.0, patience=2))
     check_numbers("LRU", overlap=2)
     check_numbers("LRU", rule=rtrl.BPTT(), step=False)
-    check_numbers("LRU", rule=rtrl.RTRL(implementation="pallas_interpret"))
     check_numbers("LRU", axes={"batch": "b"}, rule=rtrl.UORO())
     check_numbers("LRU", axes={"batch": "b"}, rule=rtrl.ExactRTRL())
     check_numbers("LRU", axes={"batch": "b"})
     check_numbers("GRU", axes={"modules": "m"})
     check_stream()
+    check_the_kernel_runs_on_every_share()
     check_memory_report()
     check_the_list_a_user_calls()
 

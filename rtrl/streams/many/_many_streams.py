@@ -147,7 +147,7 @@ class ManyStreams:
 
     def step(
         self,
-        names: Sequence[Hashable],
+        names: Sequence[Hashable] | np.ndarray,
         xs: ArrayLike,
         ys: PyTree[ArrayLike] | None = None,
         weights: ArrayLike | None = None,
@@ -181,9 +181,9 @@ class ManyStreams:
                 require(fits, argument, f"{count} items, one a name", np.shape(a))
         for a in jax.tree.leaves(ys):
             require(a.ndim >= 1 and len(a) == count, "ys", f"{count} items", np.shape(a))
-        fits = self._parked is not None or len(
-            set(names) | self._slots.of.keys()
-        ) <= len(self._slots)
+        fits = self._parked is not None or len(set(names) | self._slots.of.keys()) <= len(
+            self._slots
+        )
         require(fits, "names", f"no more streams than the {len(self._slots)} slots, or a folder",
                 len(set(names) | self._slots.of.keys()))  # fmt: skip
         weights = np.ones(count) if weights is None else np.asarray(weights, float)

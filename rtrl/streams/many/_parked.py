@@ -25,6 +25,7 @@ class Parked:
     def __init__(self, path: str, rows: Sequence[np.ndarray], records: dict[Hashable, int]):
         self.path = path
         fields = [(f"{i}", a.dtype, a.shape) for i, a in enumerate(rows)]
+        self._fields = len(fields)
         self.dtype = np.dtype([("crc", np.uint32), *fields])
         self.records = dict(records)
         self._saved = set(records.values())
@@ -59,7 +60,7 @@ class Parked:
                 raise ValueError(f"{self.path}: what stream {name!r} had remembered is damaged")
         for name in names:
             self.drop(name)
-        return [block[f"{i}"] for i in range(len(self.dtype) - 1)]
+        return [block[f"{i}"] for i in range(self._fields)]
 
     def drop(self, name: Hashable) -> None:
         """Forget what a stream had here, if anything."""
@@ -92,7 +93,7 @@ class Parked:
 
 
 def _make_room(path: str, size: int) -> None:
-    """Take the space now: writing to a map of a file that the disk has no room for ends a process."""
+    """Take the space now: to write to a map of a file for which there is none ends a process."""
     with open(path, "ab") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
