@@ -8,10 +8,10 @@ import numpy as np
 from jax.core import Tracer
 
 from rtrl.engine import Chunk
+from rtrl.learners._feed import feed, is_shared
 from rtrl.learners._interrupt import uninterrupted
 from rtrl.learners._overlap import fitted
 from rtrl.learners._processes import together, waited_for
-from rtrl.learners._shard import feed, is_shared
 from rtrl.learners._state import (
     LearnerState,
     NonFiniteError,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from jaxtyping import ArrayLike, PyTree
 
 from rtrl.learners import _inputs
-from rtrl.learners._shard import feed, samples_here
+from rtrl.learners._feed import feed, samples_here
 from rtrl.learners._state import LearnerState
 from rtrl.learners._step import advance_many
 

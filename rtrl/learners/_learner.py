@@ -12,12 +12,12 @@ from rtrl.engine import Chunk, Loss, Rule, check_rule
 from rtrl.learners import _inputs
 from rtrl.learners._begin import begin
 from rtrl.learners._call import call
+from rtrl.learners._feed import feed, samples_here
 from rtrl.learners._filter_check import require_every_update
 from rtrl.learners._guard import Guard, bounds_of
 from rtrl.learners._hidden import hidden, predict_one
 from rtrl.learners._overlap import check_overlap, check_step, forgotten
 from rtrl.learners._restart import restart
-from rtrl.learners._shard import feed, samples_here
 from rtrl.learners._state import LearnerState, StepOutput, layout
 from rtrl.learners._step import advance_many, advance_one
 from rtrl.learners._stream import stream
@@ -37,10 +37,10 @@ class OnlineLearner(eqx.Module):
     chunks from the sum of their gradients. A window of zero total weight skips the optimizer,
     momentum included.
 
-    Inside `jax.shard_map` (with its default ``check_vma=True``) the batch may be distributed: along
-    mesh axes over which data and carry vary and the parameters do not, the mean is that over the
-    samples of all devices, gradients are summed over devices, and ``out.loss``, ``out.skipped``,
-    ``out.grad_norm`` and all parameters come out the same on every device.
+    `rtrl.shard` spreads a state over devices. Inside your own `jax.shard_map` (with its default
+    ``check_vma=True``) the batch may be distributed: along mesh axes over which data and carry vary
+    and the parameters do not, the mean is that over the samples of all devices, gradients are
+    summed, and ``out``, predictions aside, and all parameters are the same on every device.
 
     Args:
         loss: ``(prediction, target) -> scalar``, for one sample at one timestep.
@@ -121,8 +121,7 @@ class OnlineLearner(eqx.Module):
         self.update_every = update_every
         self.overlap = overlap
         self.on_nonfinite = on_nonfinite
-        expected = "an rtrl.Guard or None"
-        require(guard is None or isinstance(guard, Guard), "guard", expected, guard)
+        require(isinstance(guard, Guard | None), "guard", "an rtrl.Guard or None", guard)
         alone = guard is None or on_nonfinite != "ignore"
         require(alone, "guard", "None where on_nonfinite is 'ignore'", guard)
         self.guard = guard
@@ -173,8 +172,7 @@ class OnlineLearner(eqx.Module):
             NonFiniteError: see ``on_nonfinite``.
         """
         check_step(self.rule, self.overlap)
-        dtype = layout(state)[1]
-        batch_size = samples_here(state)
+        (_, dtype), batch_size = layout(state), samples_here(state)
         x = _inputs.cast(x, dtype, "x")
         _inputs.check_xs(state.model, x, batch_size, time=False)
         lead = () if batch_size is None else (batch_size,)
@@ -275,10 +273,10 @@ class OnlineLearner(eqx.Module):
         """
         x = _inputs.cast(x, _inputs.float_dtype(state.model), "x")
         _inputs.check_xs(state.model, x, samples_here(state), time=False)
-        x = feed(state, x, time=False)
         carry = hidden(state.carry if carry is None else carry)
         core = getattr(state, "learner", state)  # of a stream, the learner behind
-        return predict_one(state.model, bounds_of(self.guard, core.guard), x, carry)
+        bounds, x = bounds_of(self.guard, core.guard), feed(state, x, time=False)
+        return predict_one(state.model, bounds, x, carry)
 
     def reset(self, state: LearnerState, mask: ArrayLike | None = None) -> LearnerState:
         """Begin a new sequence: initial hidden states, zero traces; gradients summed are kept.
@@ -298,6 +296,6 @@ class OnlineLearner(eqx.Module):
         if mask is not None:
             require(batch_size is not None, "mask", "None, as the state has no batch axis", mask)
             mask = _inputs.per_timestep(mask, (batch_size or 0,), "mask", bool)
-            mask = feed(state, mask, time=False)
+        mask = feed(state, mask, time=False)
         carry, past = restart(state.model, state.carry, mask), forgotten(state.past, mask)
         return dataclasses.replace(state, carry=carry, past=past)

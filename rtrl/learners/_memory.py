@@ -11,9 +11,10 @@ from jaxtyping import Array, PyTree
 
 from rtrl.engine import Chunk, Loss, Rule, is_carry
 from rtrl.learners import _inputs
+from rtrl.learners._feed import feed
 from rtrl.learners._hidden import prediction_like
 from rtrl.learners._learner import OnlineLearner
-from rtrl.learners._shard import feed, shard
+from rtrl.learners._shard import shard
 from rtrl.learners._step import advance_many
 from rtrl.validate import require_integer
 

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import ArrayLike, PyTree
 
 from rtrl.learners import _inputs
+from rtrl.learners._feed import samples_here
 from rtrl.learners._hidden import example_input, hidden, prediction_like
-from rtrl.learners._shard import samples_here
 from rtrl.learners._state import LearnerState, batch_size_of
 from rtrl.learners._stream_item import as_input, as_target
 from rtrl.learners._stream_state import StreamState, lead_of, targets_like

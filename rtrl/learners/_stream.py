@@ -9,12 +9,12 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from rtrl.learners._feed import feed
 from rtrl.learners._guard import Bounds, bounds_of
 from rtrl.learners._hidden import hidden, look_ahead
 from rtrl.learners._interrupt import uninterrupted
 from rtrl.learners._open_stream import resume_or_open, wraps
 from rtrl.learners._restart import restart
-from rtrl.learners._shard import feed
 from rtrl.learners._state import LearnerState, NonFiniteError, StepOutput, mark, nothing_learned
 from rtrl.learners._stream_item import Item, naming_item, read_item, require_finite
 from rtrl.learners._stream_state import StreamState, targets_like

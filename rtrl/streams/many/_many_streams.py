@@ -4,12 +4,12 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Hashable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import ArrayLike, Float, PyTree
+from jaxtyping import ArrayLike, PyTree
 
 from rtrl.engine import placement_of
 from rtrl.learners import (
@@ -21,6 +21,7 @@ from rtrl.learners import (
     save,
     uninterrupted,
 )
+from rtrl.streams.many._items import Items, ManyOutput, in_order, items_of, rounds_of
 from rtrl.streams.many._parked import Parked
 from rtrl.streams.many._rows import (
     block_size,
@@ -34,25 +35,6 @@ from rtrl.streams.many._slots import Slots
 from rtrl.validate import require
 
 _TABLE = "streams.json"
-
-
-class ManyOutput(NamedTuple):
-    """What one call tells.
-
-    Attributes:
-        prediction: of every item, in the order given, made before its target was looked at; numpy
-            arrays ``(items, ...)``.
-        loss: of every round, the mean over the items that have a target; NaN where none has.
-        begun: streams that were new.
-        returned: streams that came back from disk.
-        parked: streams whose memory went to disk to make room.
-    """
-
-    prediction: PyTree[np.ndarray]
-    loss: Float[np.ndarray, "rounds"]
-    begun: int
-    returned: int
-    parked: int
 
 
 class ManyStreams:
@@ -167,42 +149,26 @@ class ManyStreams:
             ValueError: an argument of the wrong shape or kind, or too many streams without a
                 folder; nothing has changed then.
         """
-        names = names.tolist() if isinstance(names, np.ndarray) else list(names)
-        require(len(names) > 0, "names", "at least one item", 0)
-        xs = np.asarray(xs)
-        for name in names:
-            known = isinstance(name, int | str)
-            require(known, "names", "integers or strings", type(name).__name__)
-        count = len(names)
-        ys = jax.tree.map(np.asarray, ys)
-        for argument, a in (("xs", xs), ("weights", weights), ("resets", resets)):
-            if a is not None:
-                fits = np.ndim(a) >= 1 and np.shape(a)[0] == count
-                require(fits, argument, f"{count} items, one a name", np.shape(a))
-        for a in jax.tree.leaves(ys):
-            require(a.ndim >= 1 and len(a) == count, "ys", f"{count} items", np.shape(a))
-        fits = self._parked is not None or len(set(names) | self._slots.of.keys()) <= len(
-            self._slots
-        )
-        require(fits, "names", f"no more streams than the {len(self._slots)} slots, or a folder",
-                len(set(names) | self._slots.of.keys()))  # fmt: skip
-        weights = np.ones(count) if weights is None else np.asarray(weights, float)
-        resets = np.zeros(count, bool) if resets is None else np.asarray(resets, bool)
+        items = items_of(names, xs, ys, weights, resets)
+        streams = len(set(items.names) | self._slots.of.keys())
+        fits = self._parked is not None or streams <= len(self._slots)
+        expected = f"no more streams than the {len(self._slots)} slots, or a folder"
+        require(fits, "names", expected, streams)
+        return uninterrupted(self._learn, items)
 
-        return uninterrupted(self._learn, names, xs, ys, weights, resets)
-
-    def _learn(self, names, xs, ys, weights, resets) -> ManyOutput:
+    def _learn(self, items: Items) -> ManyOutput:
         predictions: list[tuple[np.ndarray, Any]] = []
         losses, counts = [], np.zeros(3, int)
-        for items in self._rounds_of(names):
-            slots, moved = self._admit([names[i] for i in items], items, resets)
-            data = jax.tree.map(lambda a, items=items: a[items], (xs, ys, weights, resets))
+        for places in rounds_of(items.names, self._slots.of, len(self._slots)):
+            names = [items.names[i] for i in places]
+            slots, moved = self._admit(names, places, items.resets)
+            data = jax.tree.map(lambda a, places=places: a[places], items[1:])
             out = self._round(slots, *data)
-            self._fresh.difference_update(names[i] for i in items)
-            predictions.append((items, out.prediction))
+            self._fresh.difference_update(names)
+            predictions.append((places, out.prediction))
             losses.append(out.loss)
             counts += moved
-        return ManyOutput(_in_order(predictions, len(names)), np.asarray(losses), *counts.tolist())
+        return ManyOutput(in_order(predictions), np.asarray(losses), *counts.tolist())
 
     def end(self, names: Sequence[Hashable]) -> None:
         """Forget streams; one that comes again begins anew.
@@ -248,22 +214,6 @@ class ManyStreams:
         assert self.folder is not None
         rows = [np.zeros(a.shape[1:], a.dtype) for a in jax.tree.leaves(self.state.carry)]
         return Parked(os.path.join(self.folder, "parked"), rows, records)
-
-    def _rounds_of(self, names: list) -> Iterator[np.ndarray]:
-        """Items by rounds: in each at most one of a stream, and no more than there are slots."""
-        seen: dict[Hashable, int] = {}
-        rounds: list[list[int]] = []
-        for i, name in enumerate(names):
-            k = seen.get(name, 0)
-            seen[name] = k + 1
-            if k == len(rounds):
-                rounds.append([])
-            rounds[k].append(i)
-        for items in rounds:
-            # Who has a slot comes first: nobody is moved out who is about to be served.
-            items.sort(key=lambda i: names[i] not in self._slots.of)
-            size = len(self._slots)
-            yield from (np.array(items[i : i + size]) for i in range(0, len(items), size))
 
     def _admit(self, names: list, items: np.ndarray, resets: np.ndarray):
         """The slots of streams, who get one if they have none; a new one begins with a reset."""
@@ -339,9 +289,3 @@ class ManyStreams:
     def _replaced(self, rows: Any, where: np.ndarray) -> Any:
         put = put_rows if self.learner.donate else put_rows_keeping
         return put(rows, where, self.state.carry)
-
-
-def _in_order(predictions: list[tuple[np.ndarray, Any]], count: int) -> PyTree[np.ndarray]:
-    """The predictions of all items, in the order in which they were given."""
-    order = np.argsort(np.concatenate([items for items, _ in predictions]))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[order], *[p for _, p in predictions])
