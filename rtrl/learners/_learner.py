@@ -37,10 +37,9 @@ class OnlineLearner(eqx.Module):
     chunks from the sum of their gradients. A window of zero total weight skips the optimizer,
     momentum included.
 
-    `rtrl.shard` spreads a state over devices. Inside your own `jax.shard_map` (with its default
-    ``check_vma=True``) the batch may be distributed: along mesh axes over which data and carry vary
-    and the parameters do not, the mean is that over the samples of all devices, gradients are
-    summed, and ``out``, predictions aside, and all parameters are the same on every device.
+    `rtrl.shard` spreads a state over devices. Inside `jax.shard_map` (``check_vma=True``, as by
+    default) the batch may be distributed, along mesh axes over which data and carry vary and the
+    parameters do not; ``out``, but for predictions, and parameters are the same on every device.
 
     Args:
         loss: ``(prediction, target) -> scalar``, for one sample at one timestep.
