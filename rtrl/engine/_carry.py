@@ -55,7 +55,10 @@ def _each(function, carry: PyTree[Carry]) -> PyTree[Carry]:
 
 def placement_of(carry: PyTree[Carry]) -> Placement | None:
     """Where a network's memory lives, if it is spread over devices."""
-    return jax.tree.leaves(carry, is_leaf=is_carry)[0].placement
+    first = carry[0] if isinstance(carry, tuple) else carry  # asked at every step: no flattening
+    if not is_carry(first):
+        first = jax.tree.leaves(carry, is_leaf=is_carry)[0]
+    return first.placement
 
 
 def kept_in_place(carry: PyTree[Carry]) -> PyTree[Carry]:

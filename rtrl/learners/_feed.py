@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
 from rtrl.engine import placement_of
-from rtrl.learners._state import batch_size_of
+from rtrl.learners._state import batch_size_of, layout
 
 _T = TypeVar("_T")
 
@@ -18,8 +18,7 @@ _T = TypeVar("_T")
 def feed(state: Any, data: _T, *, time: bool) -> _T:
     """Data of a call where a placed state wants them; those of all processes together."""
     placement = placement_of(state.carry)
-    leaves = jax.tree.leaves(data)
-    if placement is None or any(isinstance(a, Tracer) for a in leaves):
+    if placement is None or any(isinstance(a, Tracer) for a in jax.tree.leaves(data)):
         return data
     spec = P() if batch_size_of(state) is None else placement.of_data(time)
     sharding = placement.place(spec)
@@ -41,15 +40,21 @@ def is_shared(state: Any) -> bool:
 
 def samples_here(state: Any) -> int | None:
     """How many samples of the batch are this process's own; ``None`` for no batch axis."""
-    placement, batch_size = placement_of(state.carry), batch_size_of(state)
+    return layout_here(state)[0]
+
+
+def layout_here(state: Any) -> tuple[int | None, Any]:
+    """As `layout`, with the samples that are this process's own."""
+    batch_size, dtype = layout(state)
+    placement = placement_of(state.carry)
     if placement is None or batch_size is None:
-        return batch_size
+        return batch_size, dtype
     sharding = placement.place(P(placement.batch))
     if sharding.is_fully_addressable:
-        return batch_size
+        return batch_size, dtype
     parts = sharding.addressable_devices_indices_map((batch_size,)).values()
     spans = {part[0].indices(batch_size)[:2] for part in parts if part}
-    return sum(stop - start for start, stop in spans)
+    return sum(stop - start for start, stop in spans), dtype
 
 
 def own_samples(tree: PyTree, axis: int = 0) -> PyTree:

@@ -12,13 +12,13 @@ from rtrl.engine import Chunk, Loss, Rule, check_rule
 from rtrl.learners import _inputs
 from rtrl.learners._begin import begin
 from rtrl.learners._call import call
-from rtrl.learners._feed import feed, samples_here
+from rtrl.learners._feed import feed, layout_here, samples_here
 from rtrl.learners._filter_check import require_every_update
 from rtrl.learners._guard import Guard, bounds_of
 from rtrl.learners._hidden import hidden, predict_one
 from rtrl.learners._overlap import check_overlap, check_step, forgotten
 from rtrl.learners._restart import restart
-from rtrl.learners._state import LearnerState, StepOutput, layout
+from rtrl.learners._state import LearnerState, StepOutput
 from rtrl.learners._step import advance_many, advance_one
 from rtrl.learners._stream import stream
 from rtrl.learners._stream_state import StreamState
@@ -171,7 +171,7 @@ class OnlineLearner(eqx.Module):
             NonFiniteError: see ``on_nonfinite``.
         """
         check_step(self.rule, self.overlap)
-        (_, dtype), batch_size = layout(state), samples_here(state)
+        batch_size, dtype = layout_here(state)
         x = _inputs.cast(x, dtype, "x")
         _inputs.check_xs(state.model, x, batch_size, time=False)
         lead = () if batch_size is None else (batch_size,)
