@@ -47,20 +47,20 @@ def items_of(
     resets: ArrayLike | None,
 ) -> Items:
     """Check what a user hands in, one of everything for each name."""
-    names = names.tolist() if isinstance(names, np.ndarray) else list(names)
-    require(len(names) > 0, "names", "at least one item", 0)
-    for name in names:
+    named: list = names.tolist() if isinstance(names, np.ndarray) else list(names)
+    require(len(named) > 0, "names", "at least one item", 0)
+    for name in named:
         if not isinstance(name, int | str):
             require(False, "names", "integers or strings", type(name).__name__)
-    count = len(names)
+    count = len(named)
     ys = jax.tree.map(np.asarray, ys)
-    named = [("xs", xs), ("weights", weights), ("resets", resets)]
-    for argument, a in (*named, *(("ys", y) for y in jax.tree.leaves(ys))):
+    given = [("xs", xs), ("weights", weights), ("resets", resets)]
+    for argument, a in (*given, *(("ys", y) for y in jax.tree.leaves(ys))):
         if a is not None:
             fits = np.ndim(a) >= 1 and np.shape(a)[0] == count
             require(fits, argument, f"{count} items, one a name", np.shape(a))
     return Items(
-        names,
+        named,
         np.asarray(xs),
         ys,
         np.ones(count) if weights is None else np.asarray(weights, float),
