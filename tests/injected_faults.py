@@ -331,7 +331,7 @@ def standardized(optimizer) -> Subject:
     return Subject(learner, learner.init(network()))
 
 
-def command_line(optimizer: str, **sizes: int) -> Subject:
+def command_line(optimizer: str, **sizes: Any) -> Subject:
     """The network that ``rtrl stream --learner network`` learns two columns of a file with."""
     data = Data(FILE, "stream", rows(0, 1, np.random.default_rng(0)), 2, 1, squared_error, "nrmse")
     setup = complete(Setup("log.csv", learner="network", optimizer=optimizer, **sizes), data)
