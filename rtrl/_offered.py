@@ -12,6 +12,7 @@ from rtrl.learners import Collective as Collective
 from rtrl.learners import Guard as Guard
 from rtrl.learners import GuardState as GuardState
 from rtrl.learners import LearnerState as LearnerState
+from rtrl.learners import Live as Live
 from rtrl.learners import LostProcessError as LostProcessError
 from rtrl.learners import MemoryReport as MemoryReport
 from rtrl.learners import NonFiniteError as NonFiniteError

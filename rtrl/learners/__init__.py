@@ -28,6 +28,7 @@ from rtrl.learners._jit import Jitted as Jitted
 from rtrl.learners._kalman import kalman as kalman
 from rtrl.learners._kept_programs import keep_program as keep_program
 from rtrl.learners._learner import OnlineLearner as OnlineLearner
+from rtrl.learners._live import Live as Live
 from rtrl.learners._memory import MemoryReport as MemoryReport
 from rtrl.learners._memory import memory_report as memory_report
 from rtrl.learners._open_stream import open_stream as open_stream

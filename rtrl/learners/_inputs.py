@@ -120,6 +120,19 @@ def prepare(
     return Chunk(xs, ys, weights, resets)
 
 
+def prepare_one(
+    model: PyTree, x: Any, y: Any, weight: Any, reset: Any, batch_size: int | None, dtype: Any
+) -> Chunk:
+    """Check and cast a timestep; without resets where there is none."""
+    x = cast(x, dtype, "x")
+    check_xs(model, x, batch_size, time=False)
+    lead = () if batch_size is None else (batch_size,)
+    y = None if y is None else cast(y, dtype, "y")
+    weights = of_a_step(weight, lead, "weight", dtype)
+    resets = None if reset is False else of_a_step(reset, lead, "reset", bool)
+    return Chunk(x, y, weights, resets)
+
+
 def per_timestep(value: Any, lead: tuple[int, ...], argument: str, dtype: Any) -> Any:
     """Cast to ``(time, [batch])``; one value per timestep, or a single one, serves all samples."""
     if lead == () and isinstance(value, float) and dtype is not bool:  # the default: no more to ask

@@ -47,8 +47,8 @@ class Jitted:
 
     def __call__(self, *arguments: Any) -> Any:
         *rest, last = arguments
-        rest_arrays, rest_key = _split(rest)
-        last_arrays, last_key = _split(last)
+        rest_arrays, rest_key = split(rest)
+        last_arrays, last_key = split(last)
         # Only the last argument is donated, so it is flattened by itself.
         donate = self.donate_last and not _traced(rest_arrays) and not _traced(last_arrays)
         # By structure and static leaves: what jit itself is then called with are lists of arrays.
@@ -58,12 +58,12 @@ class Jitted:
                 program.trace(rest_arrays, last_arrays)  # for what the result is beside arrays
             program = ready
         arrays = program(rest_arrays, last_arrays)
-        return _join(arrays, result[0])
+        return joined(arrays, result[0])
 
     def bind(self, *arguments: Any) -> "Bound":
         """The program for arguments like these, to be called with their arrays alone."""
         *rest, last = arguments
-        (_, rest_key), (_, last_key) = _split(rest), _split(last)
+        (_, rest_key), (_, last_key) = split(rest), split(last)
         key = rest_key, last_key, self.donate_last, _settings()
         program = self._ready.get(key) or self._program(*key)[0]
         return Bound(program, last_key, _settings())
@@ -71,20 +71,20 @@ class Jitted:
     def use(self, program: Any, *arguments: Any) -> None:
         """Call this compiled program for arguments like these from now on."""
         *rest, last = arguments
-        key = _split(rest)[1], _split(last)[1], self.donate_last, _settings()
+        key = split(rest)[1], split(last)[1], self.donate_last, _settings()
         self._ready[key] = program
 
     @staticmethod
     def arrays_of(*arguments: Any) -> tuple[list[Any], list[Any]]:
         """What the compiled function is called with."""
         *rest, last = arguments
-        return _split(rest)[0], _split(last)[0]
+        return split(rest)[0], split(last)[0]
 
     def lower(self, *arguments: Any) -> jax.stages.Lowered:
         """Lower for these arguments without running: for a look at the compiled program."""
         *rest, last = arguments
-        rest_arrays, rest_key = _split(rest)
-        last_arrays, last_key = _split(last)
+        rest_arrays, rest_key = split(rest)
+        last_arrays, last_key = split(last)
         program, _ = self._program(rest_key, last_key, self.donate_last, _settings())
         return program.lower(rest_arrays, last_arrays)
 
@@ -92,8 +92,8 @@ class Jitted:
         result: list[tuple[Any, Static]] = []  # filled in when the program is traced
 
         def program(rest_arrays, last_arrays):
-            arguments = (*_join(rest_arrays, rest_key), _join(last_arrays, last_key))
-            arrays, key = _split(self.function(*arguments))
+            arguments = (*joined(rest_arrays, rest_key), joined(last_arrays, last_key))
+            arrays, key = split(self.function(*arguments))
             result[:] = [key]
             return arrays
 
@@ -123,12 +123,12 @@ class Bound(NamedTuple):
 
     def last_of(self, arrays: list[Any]) -> Any:
         """An argument like the last one, of these arrays."""
-        return _join(arrays, self.last)
+        return joined(arrays, self.last)
 
     @staticmethod
     def arrays_of(tree: Any) -> list[Any]:
         """The arrays of an argument."""
-        return _split(tree)[0]
+        return split(tree)[0]
 
 
 @functools.cache
@@ -153,7 +153,7 @@ def _settings() -> tuple[bool, bool]:
     return jax.config.jax_enable_x64, jax.config.jax_debug_nans  # type: ignore[attr-defined]
 
 
-def _split(tree: Any) -> tuple[list[Any], tuple[Any, Static]]:
+def split(tree: Any) -> tuple[list[Any], tuple[Any, Static]]:
     """The arrays of a pytree, and all else: hashable, the same for the same program."""
     leaves, structure = jax.tree.flatten(tree)
     # By attribute and not by type: numpy's arrays, JAX's and tracers alike.
@@ -180,7 +180,7 @@ class _Leaf:
         return isinstance(other, _Leaf) and self.identity == other.identity
 
 
-def _join(arrays: list[Any], key: tuple[Any, Static]) -> Any:
+def joined(arrays: list[Any], key: tuple[Any, Static]) -> Any:
     structure, static = key
     if not static:
         return jax.tree.unflatten(structure, arrays)

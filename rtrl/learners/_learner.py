@@ -8,7 +8,7 @@ import equinox as eqx
 import optax
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
-from rtrl.engine import Chunk, Loss, Rule, check_rule
+from rtrl.engine import Loss, Rule, check_rule
 from rtrl.learners import _inputs
 from rtrl.learners._begin import begin
 from rtrl.learners._call import call
@@ -155,7 +155,7 @@ class OnlineLearner(eqx.Module):
         weight: ArrayLike = 1.0,
         reset: ArrayLike = False,
     ) -> tuple[LearnerState, StepOutput]:
-        """Predict one timestep, then learn from it.
+        """Predict one timestep, then learn from it. Where every microsecond counts, see `Live`.
 
         Args:
             state: from `init` or the last call.
@@ -172,13 +172,8 @@ class OnlineLearner(eqx.Module):
         """
         check_step(self.rule, self.overlap)
         batch_size, dtype = layout_here(state)
-        x = _inputs.cast(x, dtype, "x")
-        _inputs.check_xs(state.model, x, batch_size, time=False)
-        lead = () if batch_size is None else (batch_size,)
-        y = None if y is None else _inputs.cast(y, dtype, "y")
-        weights = _inputs.of_a_step(weight, lead, "weight", dtype)
-        resets = None if reset is False else _inputs.of_a_step(reset, lead, "reset", bool)
-        return call(self, advance_one, state, Chunk(x, y, weights, resets), None)
+        data = _inputs.prepare_one(state.model, x, y, weight, reset, batch_size, dtype)
+        return call(self, advance_one, state, data, None)
 
     def scan(
         self,

@@ -55,7 +55,7 @@ def by_a_loop(cell, xs):
     h, states = cell.initial(), []
     for x in xs:
         v = () if cell.recurrent() is None else (cell.recurrent() @ cell.output(h),)
-        h = cell.update(h, jax.tree.map(lambda W: W @ x, cell.project()), *v)
+        h = cell.update(h, jax.tree.map(functools.partial(jnp.matmul, b=x), cell.project()), *v)
         states.append(h)
     return jax.tree.map(lambda *hs: jnp.stack(hs), *states)
 
