@@ -42,6 +42,7 @@ RULES = {
     "RTRL K=16": ("RTRL", "chunk", 16, 0),
     "RTRL K=32": ("RTRL", "chunk", 32, 0),
     "RTRL K=16 overlap 16": ("RTRL", "chunk", 16, 16),
+    "TBPTT(16)": ("BPTT", None, 16, 0),
     "TBPTT(32)": ("BPTT", None, 32, 0),
     "rolling TBPTT K=16 overlap 16": ("BPTT", None, 16, 16),
     "BPTT on windows of 256": ("BPTT", None, 256, 0),

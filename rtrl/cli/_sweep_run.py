@@ -124,13 +124,11 @@ def length_of(job: Job, data: Data) -> int:
 
 
 def run(job: Job, folder: Path, stop: Stop) -> bool:
-    """Make a run unless it is there; whether it is there now.
+    """Make a run that is not there yet; whether it is there now.
 
     The file of it comes into being whole, and last: before, there is a state to go on from.
     """
     file, work = file_of(folder, job), folder / WORK / job.name
-    if file.exists():
-        return True
     data = data_of(job.setup)
     if job.part == VALIDATION:
         data = validation_part(data, job.share)

@@ -11,9 +11,10 @@ from command_line import PNG, result, rtrl_, start
 from test_cli_stops import stop_at
 
 from rtrl import tasks
-from rtrl.cli import _data, _sweep_run, _train
+from rtrl.cli import _data, _setup, _sweep_run, _train
 from rtrl.cli._learn import Done, Run
 from rtrl.cli._sweep_file import CHOOSING_SEED
+from rtrl.cli._sweep_report import rank
 
 SMALL = """
 task = "henon"
@@ -163,6 +164,25 @@ def test_a_kill_at_any_write_loses_no_run_and_makes_none_twice(
     assert done.code == 0 and deaths == 8 == len(runs_of(tmp_path))
     assert len(trained) == (8 if after else 16) and len(set(trained)) == 8
     assert not list((tmp_path / "out" / "runs").glob(".*"))
+
+
+def test_what_decides_a_run_is_in_its_name(tmp_path):
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    digests = [_sweep_run.digest_of(str(tmp_path / "a.csv")), _sweep_run.digest_of("henon")]
+    (tmp_path / "a.csv").write_text("x\n2\n")
+    digests.append(_sweep_run.digest_of(str(tmp_path / "a.csv")))
+    assert len(set(digests)) == 3 and digests[1] == ""
+    job = _sweep_run.Job(_setup.Setup("henon", rule="RTRL", chunk=8), "test", 5, None, 0.25)
+    others = [job._replace(digest="a"), job._replace(steps=6), job._replace(part="validation"),
+              job._replace(setup=dataclasses.replace(job.setup, width=3))]  # fmt: skip
+    assert len({one.name for one in [job, *others]}) == 5
+    assert job._replace(share=0.5).name == job.name  # of what is reported it decides nothing
+
+
+def test_the_best_is_the_most_accurate_or_the_least_wrong():
+    nan = float("nan")
+    assert sorted([0.3, nan, 0.2], key=lambda v: rank(v, "nrmse"))[:2] == [0.2, 0.3]
+    assert sorted([0.3, nan, 0.2], key=lambda v: rank(v, "accuracy"))[:2] == [0.3, 0.2]
 
 
 def test_a_run_that_is_stopped_goes_on_and_is_that_of_train(tmp_path):
