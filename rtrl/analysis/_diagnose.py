@@ -66,7 +66,7 @@ def diagnose(
     plain, now, xs, ys, held = _innermost(learner, state, xs, ys)
     data = prepare(now.model, xs, ys, weights, resets, batch_size_of(now))
     length = len(data.xs) - held
-    least = SHORTEST_WINDOW + plain.overlap
+    least = max(SHORTEST_WINDOW, plain.overlap + 1)
     require(length >= least, "xs", f"at least {least + held} timesteps", len(data.xs))
     data = _usable(jax.tree.map(lambda a: jnp.asarray(a)[:length], data))
     require(bool((data.weights > 0).any()), "ys", "a window with targets", "none with a weight")
