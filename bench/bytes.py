@@ -32,6 +32,7 @@ FOLDER = RESULTS / "bytes"
 BYTES, PIECE = 204_800, 4_096
 TUNING, TUNED = 600_000, 40_960
 RATES = (3e-4, 1e-3, 3e-3)
+HIGHER = (1e-3, 3e-3, 1e-2)  # for windows of 256, which make a sixteenth of the updates
 DEPTH, WIDTH, MODULES = 8, 64, 32
 #: What bounds the initial moduli of the recurrences, ``(r_min, r_max)``.
 SCALES = {"spread": (0.0, 1.0), "long": (0.9, 0.999), "short": (0.0, 0.5)}
@@ -145,10 +146,16 @@ def late(bits: list[float]) -> float:
     return float(np.mean(bits[len(bits) // 2 :]))
 
 
+def rates_of(rule: str) -> tuple[float, ...]:
+    return HIGHER if RULES[rule][2] >= 256 else RATES
+
+
 def best_rate(rule: str, text: np.ndarray) -> float:
     """On the part of the text that nothing is reported of; the same for all networks."""
     part = text[TUNING : TUNING + TUNED + 1]
-    tried = {r: kept(file_of(rule, "spread", 0, r), rule, "spread", 0, r, part) for r in RATES}
+    tried = {
+        r: kept(file_of(rule, "spread", 0, r), rule, "spread", 0, r, part) for r in rates_of(rule)
+    }
     return min(tried, key=lambda r: late(tried[r]["bits"]))
 
 
