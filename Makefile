@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core test-full bench bench-quick soak verify-gpu-kernels verify-device \
+.PHONY: help setup demo test test-core test-times test-full bench bench-quick soak verify-gpu-kernels verify-device \
 	docs lint format clean
 
 help:  ## this list
@@ -40,6 +40,12 @@ test: setup  ## the fast tests
 
 test-core: setup  ## the essential tests only
 	@$(QUICK) $(PYTEST) -m "core and not slow"
+
+test-times: export RTRL_TEST_TIMES := $(CURDIR)/build/test-times.jsonl
+test-times: setup  ## the fast tests, and what each of them costs (bench/results/suite.md)
+	@mkdir -p build && rm -f $(RTRL_TEST_TIMES)
+	@$(QUICK) PYTHONPATH=bench $(PYTEST) -p suite
+	@$(BIN)/python bench/suite.py
 
 test-full: setup  ## every test, slow ones included, on new random examples, with all of XLA's optimizations
 	@HYPOTHESIS_PROFILE=explore $(PYTEST) -m ""

@@ -136,7 +136,7 @@ def combinations():
     """Every cell with every rule that fits it, with a batch and without, as parameters of a test.
 
     By default the core's product, every rule on a complex and a dense cell, and every dense cell
-    under SnAp-1; the rest is slow.
+    under SnAp-1; the rest is slow. Essential is what has no batch.
     """
     rules = {**RULES, **DENSE_RULES}
     for cell in ALL_CELLS:
@@ -152,5 +152,6 @@ def combinations():
                     or (cell == "VanillaRNN" and rule in RULES and batch is None)
                     or (cell in DENSE and rule == "SnAp1" and batch is None)
                 )
-                marks, name = () if fast else pytest.mark.slow, f"{cell}-{rule}-{batch}"
+                marks = pytest.mark.slow if not fast else () if batch else pytest.mark.core
+                name = f"{cell}-{rule}-{batch}"
                 yield pytest.param(cell, rules[rule], batch, marks=marks, id=name)

@@ -145,7 +145,6 @@ def test_a_users_own_neuron_learns_exactly(name, float64):
         assert max(relative_errors(part(grads), part(exact)).values()) < 1e-10
 
 
-@pytest.mark.core
 @pytest.mark.parametrize(("cell", "rule", "batch"), list(combinations()))
 def test_contract(cell, rule, batch):
     """Shapes and dtypes kept, the same under jit, gradients finite and real, reset to the start."""

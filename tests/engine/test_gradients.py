@@ -67,7 +67,6 @@ def test_rtrl_is_bptt_from_the_last_recurrence_upward(cell, chunk, batch, dtype)
     check()
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("cell", EVERY_CELL)
 @pytest.mark.parametrize("chunk", [7, T])
 def test_one_sequence_without_resets_is_bptt_too(cell, chunk, float64):
@@ -114,7 +113,6 @@ def test_rules_without_a_trace_fail_the_comparison(cell, rule, float64):
     assert compare(grads.decoder, exact.decoder) <= TOLERANCE["float64"]
 
 
-@pytest.mark.core
 @pytest.mark.parametrize(
     ("rule", "kind"),
     [(rtrl.RTRL("timestep"), "rtrl"), (rtrl.Truncated(), "truncated"), (rtrl.Spatial(), "spatial")],
@@ -140,7 +138,6 @@ def test_online_rules_equal_their_surrogate_in_every_layer(cell, rule, kind, nor
     check()
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("rule", ONLINE_RULES.values(), ids=ONLINE_RULES.keys())
 @pytest.mark.parametrize("cell", EVERY_CELL)
 def test_chunks_equal_single_steps(cell, rule, float64):

@@ -159,6 +159,12 @@ def for_every_copy(recur, carry, xs):
     return hs[0] + two, (jax.tree.map(lambda a: a[0], first), second)
 
 
+def copies(recur, carry, xs):
+    hs, first = jax.vmap(lambda xs: recur(0, carry[0], xs))(jnp.stack([xs, xs]))
+    two, second = recur(1, carry[1])
+    return hs[0] + two, (first, second)
+
+
 BROKEN = {
     twice: r"expected LRU \(cells\[0\]\) run once .* got 2 runs of it",
     twice_in_jit: r"LRU \(cells\[0\]\) run once .* got 2 runs of it",
@@ -175,6 +181,7 @@ BROKEN = {
     in_a_loop: r"LRU \(cells\[0\]\) .*inside a scan",
     in_a_branch: r"LRU \(cells\[0\]\) .*inside a cond",
     in_a_derivative: r"LRU \(cells\[0\]\) .*inside a custom_vjp_call",
+    copies: r"the carry returned for LRU \(cells\[0\]\) .*got one of other shapes",
     for_every_copy: r"the carry returned for LRU \(cells\[0\]\) .*something was done to",
 }  # fmt: skip
 

@@ -55,7 +55,7 @@ def by_a_loop(cell, xs):
     h, states = cell.initial(), []
     for x in xs:
         v = () if cell.recurrent() is None else (cell.recurrent() @ cell.output(h),)
-        h = cell.update(h, cell.project() @ x, *v)
+        h = cell.update(h, jax.tree.map(lambda W: W @ x, cell.project()), *v)
         states.append(h)
     return jax.tree.map(lambda *hs: jnp.stack(hs), *states)
 
@@ -358,6 +358,18 @@ class Complex(Written):
         return jnp.zeros(N, complex)
 
 
+class SharedRow(Written):
+    """All modules see the first projected input, and share a parameter."""
+
+    shared: jax.Array
+
+    def project(self):
+        return jnp.ones((1, H)), self.W
+
+    def update(self, h, u):
+        return self.shared * self.equation(self, h, u[0][0] * u[1])
+
+
 class Seeing(Dense):
     def output(self, h):
         return jnp.where(jnp.abs(h) > 50, h[::-1], h)
@@ -372,6 +384,8 @@ CONTRADICTED = {
     "no derivative": (Written, lambda c, h, u: c.a * h + u * (h > h.mean()), "h of"),
     "derivative alone": (Written, lambda c, h, u: c.a * mixed_slope(h) + u, "h of"),
     "weak": (Written, lambda c, h, u: c.a * h + u + 1e-9 * jnp.roll(u, 1), r"u\[0\] of"),
+    "beside what is not finite": (
+        Written, lambda c, h, u: h * jnp.array([jnp.nan, 1, 1]) + jnp.roll(u, 1), r"u\[0\] of"),
     "output": (Seeing, lambda c, h, u: c.a * h + u, r"Seeing.output\(\): its modules"),
     "conj far away": (
         Complex, lambda c, h, u: c.a * jnp.where(abs(h) > 50, h.conj(), h) + u, "not holomorphic"),
@@ -395,6 +409,9 @@ OPEN = {
     "there and back": (
         Written, lambda c, h, u: c.a * h[jnp.array([2, 0, 1])][jnp.array([1, 2, 0])] + u),
     "mixed nowhere": (Written, lambda c, h, u: c.a * h + u + (h > 1e9) * jnp.roll(h, 1)),
+    "shared by all": (
+        SharedRow, lambda c, h, u: (c.a * h)[jnp.array([2, 0, 1])][jnp.array([1, 2, 0])]
+        + u),
     "two halves": (Complex, lambda c, h, u: c.a * jax.lax.complex(h.real, h.imag) + u),
 }  # fmt: skip
 
@@ -402,10 +419,24 @@ OPEN = {
 @pytest.mark.parametrize("name", OPEN)
 def test_what_is_neither_proven_nor_contradicted_takes_the_general_path(name, float64):
     kind, equation = OPEN[name]
-    cell = make(kind, equation=equation)
+    more = {"shared": jnp.array(0.8)} if kind is SharedRow else {}
+    cell = make(kind, equation=equation, **more)
     shown = structure(Modules(cell))
     assert not (shown.independent and shown.holomorphic) and not shown.affine
     assert agree(cell)
+
+
+def test_a_proof_holds_for_the_precision_it_was_made_in():
+    """A cell may ask for it."""
+
+    def asks(c, h, u):
+        return c.a * h + u if jnp.zeros(()).dtype == jnp.float32 else h * h
+
+    with jax.enable_x64(False):
+        cell = make(Written, equation=asks)
+        assert structure(Modules(cell)).affine
+    with jax.enable_x64(True):
+        assert not structure(Modules(cell)).affine
 
 
 def test_holomorphy_is_proven_of_what_is_not_affine(float64):
