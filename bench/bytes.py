@@ -32,6 +32,7 @@ FOLDER = RESULTS / "bytes"
 BYTES, PIECE = 204_800, 4_096
 TUNING, TUNED = 600_000, 40_960
 RATES = (3e-4, 1e-3, 3e-3)
+LOWER = (3e-4, 1e-3)  # for an update a byte, sixteen times as many
 HIGHER = (1e-3, 3e-3, 1e-2)  # for windows of 256, which make a sixteenth of the updates
 DEPTH, WIDTH, MODULES = 8, 64, 32
 #: What bounds the initial moduli of the recurrences, ``(r_min, r_max)``.
@@ -147,7 +148,8 @@ def late(bits: list[float]) -> float:
 
 
 def rates_of(rule: str) -> tuple[float, ...]:
-    return HIGHER if RULES[rule][2] >= 256 else RATES
+    chunk = RULES[rule][2]
+    return LOWER if chunk == 1 else HIGHER if chunk >= 256 else RATES
 
 
 def best_rate(rule: str, text: np.ndarray) -> float:
@@ -251,7 +253,7 @@ def draw(path: Path, done: dict[tuple[str, str, int], dict]) -> None:
     for panel, title in zip(panels, ("moduli spread over 0 to 1", "by first moduli"), strict=True):
         for style, (name, bits) in zip(styles.values(), online_counts().items(), strict=False):
             add(panel, f"counts, {name}", bits, color="0.6", lw=1, ls=style)
-        panel.set(xlabel="bytes seen", title=f"Eight layers, one pass: {title}", ylim=(2.2, 5))
+        panel.set(xlabel="bytes seen", title=f"Eight layers, one pass: {title}", ylim=(2.2, 5.9))
         handles, labels = panel.get_legend_handles_labels()
         order = sorted(range(len(labels)), key=lambda i: labels[i], reverse=True)
         panel.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False,
