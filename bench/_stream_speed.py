@@ -60,6 +60,27 @@ def measure(path: Path) -> None:
     path.write_text(json.dumps(found, indent=1) + "\n")
 
 
+def measure_starts(path: Path) -> None:
+    """Only the time to start and to answer a row, by the clock and by the processor's time."""
+    found: dict[str, float] = {"load before": os.getloadavg()[0], "cores": os.cpu_count() or 0}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _log(folder / "2.csv", 2, LIVE + 1)
+        for start in ("first", "second"):
+            each = _live(folder, folder / "cache")
+            found |= {f"{start} start: {k}": v for k, v in each.items()}
+    found |= _step() | {"load after": os.getloadavg()[0]}
+    for name, value in found.items():
+        print(f"{name:55s} {value:,.4g}")
+    path.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _used(pid: int) -> float:
+    """Seconds of the processor that a running process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _log(path: Path, columns: int, rows: int) -> Path:
     rng = np.random.default_rng(0)
     waves = np.sin(np.arange(rows)[:, None] * rng.uniform(0.02, 0.3, columns))
@@ -110,17 +131,22 @@ def _live(folder: Path, cache: Path) -> dict[str, float]:
     process.stdout.readline()
     process.stdout.readline()
     first, each = time.perf_counter() - start, []
+    used = _used(process.pid)
     for line in lines[2:]:
         start = time.perf_counter()
         process.stdin.write(line)
         process.stdin.flush()
         process.stdout.readline()
         each.append(time.perf_counter() - start)
+    more = _used(process.pid) - used
     process.stdin.close()
     process.wait()
     return {
         "first prediction, s": first, "processor time of the run, s": _processor() - cpu,
+        "first prediction, processor time, s": used,
         "each further, median ms": 1e3 * float(np.median(each)),
+        "each further, tenth ms": 1e3 * float(np.quantile(each, 0.1)),
+        "each further, processor time, ms": 1e3 * more / len(each),
     }  # fmt: skip
 
 
@@ -129,16 +155,14 @@ def _step() -> dict[str, float]:
     import jax
 
     from rtrl.streams import Forecaster
-    from rtrl.streams._block import Rows, run
     from rtrl.streams._pair import split
-    from rtrl.streams._rows import padded
+    from rtrl.streams._rows import packed, run
 
     one = Forecaster(2, own=(0,))
     state, x = one.init(), np.zeros(2)
-    size, each, bare = one.block, [], []
+    each, bare = [], []
     row = split(x[None])
-    rows = Rows(padded(row, size), padded(row[:, :1], size), padded(np.ones(1, np.float32), size),
-                padded(np.zeros(1, bool), size), np.int32(1))  # fmt: skip
+    rows = packed(x[None], row[:, :1], np.ones(1), np.zeros(1), one.block)
     for _ in range(3 * LIVE):
         start = time.perf_counter()
         state, _ = one.step(state, x, x[:1])

@@ -3,6 +3,8 @@
     python bench/faults.py                    every learner; goes on with the next where it stopped
     python bench/faults.py --name forecaster  one of them
     python bench/faults.py --timesteps 20000  sooner; writes nothing
+    python bench/faults.py --divergence       the command line's networks, whose guard goes back to
+                                              good parameters, and without that; five minutes
     python bench/faults.py --table            measure nothing, write results/faults.md
 
 Faults of 10, 100 or 1,000 timesteps (targets missing for 10,000, once) come one after the other in
@@ -13,10 +15,12 @@ was lost it must have been counted. `tests/injected_faults.py` has the faults.
 
 guarded: `OnlineLearner` with `Guard(divergence=100)`, Adam, two samples of which one ends and
 begins at random. standardised: `Standardized`, Adam; "filter": the same by a Kalman filter.
-forecaster: `Forecaster`.
+forecaster: `Forecaster`. command line: the network of ``rtrl stream --learner network``, by Adam
+in chunks of 16 and by the filter.
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 import tempfile
@@ -37,6 +41,8 @@ SUBJECTS = {
     "standardised": lambda: faults.standardized(optax.adam(5e-3)),
     "standardised, filter": lambda: faults.standardized(rtrl.kalman()),
     "forecaster": faults.forecaster,
+    "command line, adam": lambda: faults.command_line("adam"),
+    "command line, kalman": lambda: faults.command_line("kalman"),
 }
 
 
@@ -60,6 +66,44 @@ def measure(name: str, timesteps: int) -> dict:
         row["worst"] = max(row["worst"], nrmse)
         row["failed"] += [failed] if failed else []
     return {"name": name, "timesteps": subject.seen, "rows": rows}
+
+
+def divergence() -> None:
+    """Every fault of data once, for two seeds: the command line's guard with and without it."""
+    file = FOLDER.with_name("faults_divergence.json")
+    found = json.loads(file.read_text()) if file.exists() else []
+    for seed in (2, 3):
+        for optimizer in ("adam", "kalman"):
+            for on in (True, False):
+                about = {"optimizer": optimizer, "divergence": on, "seed": seed}
+                if any(about.items() <= one.items() for one in found):
+                    continue
+                found.append(about | _each_once(optimizer, on, seed))
+                say(json.dumps(found[-1]))
+                file.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _each_once(optimizer: str, on: bool, seed: int) -> dict:
+    given = faults.command_line(optimizer)
+    guard = rtrl.Guard(divergence=100.0 if on else None)
+    inner = dataclasses.replace(given.learner.learner, guard=guard, donate=True)
+    learner = rtrl.Standardized(inner, warmup=given.learner.warmup)
+    model = given.state.learner.model
+    subject = faults.Subject(learner, learner.init(model), chunk=given.chunk)
+    rng, every = np.random.default_rng(seed), list(faults.OF_DATA)
+    faults.learn(subject, rng)
+    rng.shuffle(every)
+    with tempfile.TemporaryDirectory() as folder:
+        each = [
+            faults.one(subject, Path(folder), rng, f, int(rng.choice([10, 100, 1000])), 700)
+            for f in every
+        ]
+    return {
+        "timesteps": subject.seen, "faults": len(each),
+        "failed": [list(one) for one in each if one.failed],
+        "median": float(np.median([one.nrmse for one in each])),
+        "worst": max(one.nrmse for one in each),
+    }  # fmt: skip
 
 
 def table() -> str:
@@ -96,7 +140,11 @@ def main() -> None:
     parser.add_argument("--name", choices=tuple(SUBJECTS))
     parser.add_argument("--timesteps", type=int, default=100_000)
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--divergence", action="store_true")
     options = parser.parse_args()
+    if options.divergence:
+        divergence()
+        return
     for name in () if options.table else SUBJECTS:
         slug = "".join(c if c.isalnum() else "-" for c in name)
         file = FOLDER / f"{slug}.json"

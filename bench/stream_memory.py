@@ -1,6 +1,7 @@
 """A million rows through ``rtrl stream``: memory over the run, and a run that is killed on the way.
 
     python bench/stream_memory.py [ROWS]
+    python bench/stream_memory.py [ROWS] --whole    the first of the two alone
 
 Writes bench/results/stream_memory.json: the resident memory of the process at every tenth of the
 file, rows a second, and whether a run that was killed (SIGKILL) twice and resumed left the same
@@ -53,7 +54,9 @@ def resident(pid: int) -> float:
 
 
 def main() -> None:
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    whole_only = sys.argv[-1] == "--whole"
+    given = [argument for argument in sys.argv[1:] if argument != "--whole"]
+    rows = int(given[0]) if given else 1_000_000
     with tempfile.TemporaryDirectory() as name:
         log, whole, cut = (Path(name) / part for part in ("log.csv", "whole", "cut"))
         write_log(log, rows)
@@ -70,6 +73,10 @@ def main() -> None:
         seconds = time.perf_counter() - began
         figures = json.loads((whole / "result.json").read_text())["runs"][0]["figures"]
         print({k: round(v) for k, v in memory.items()}, f"{seconds:.0f} s", flush=True)
+        if whole_only:
+            write(rows, {"resident memory at every tenth, MB": memory,
+                         "whole command, s": seconds, "load": os.getloadavg()[0]})  # fmt: skip
+            return
         killed = []
         for share, more in ((0.3, ()), (0.7, ("--resume",))):
             process = start(log, cut, *more)
@@ -81,7 +88,6 @@ def main() -> None:
         assert start(log, cut, "--resume").wait() == 0
         same = (cut / "forecast.csv").read_bytes() == (whole / "forecast.csv").read_bytes()
     found = {
-        "rows": rows,
         "resident memory at every tenth, MB": memory,
         "rows a second": figures["rows_per_second"],
         "whole command, s": seconds,
@@ -89,7 +95,13 @@ def main() -> None:
         "predictions the same after both kills": same,
         "load": os.getloadavg()[0],
     }
-    RESULT.write_text(json.dumps(found, indent=1) + "\n")
+    write(rows, found)
+
+
+def write(rows: int, found: dict) -> None:
+    """Beside what is known of other numbers of rows."""
+    before = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    RESULT.write_text(json.dumps(before | {f"{rows:,} rows": found}, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
 

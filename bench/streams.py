@@ -3,6 +3,7 @@
     python bench/streams.py            run what is missing (about ten minutes on two cores)
     python bench/streams.py --table    only write the table and the picture of the runs that exist
     python bench/streams.py --speed    rows a second, a row from a pipe, the time to start
+    python bench/streams.py --start    the last two alone
     python bench/streams.py --without  the forecaster without one part at a time
 
 A run is one JSON file in bench/results/streams/, so an interrupted benchmark goes on where it was.
@@ -194,14 +195,15 @@ def ratios(names: list[str], method: str, part: str) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    for option in ("--table", "--without", "--speed"):
+    for option in ("--table", "--without", "--speed", "--start"):
         parser.add_argument(option, action="store_true")
     given = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    if given.speed:
-        from _stream_speed import measure
+    if given.speed or given.start:
+        from _stream_speed import measure, measure_starts
 
-        measure(RESULTS.with_name("streams_speed.json"))
+        take = measure if given.speed else measure_starts
+        take(RESULTS.with_name("streams_speed.json" if given.speed else "streams_start.json"))
         return
     if not given.table:
         for name in SERIES:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
-from rtrl.kernels import _backend, _device, _tiles
+from rtrl.kernels import _backend, _device, _on_mesh, _tiles
 from rtrl.kernels._diagonal_trace import launch
 from rtrl.kernels._reference import xla
 from rtrl.validate import require
@@ -133,6 +133,8 @@ def _with_batching_rule(interpret: bool):
         tile = _tiles.choose(_tiles.Shape(xs.shape[1], B, d, parts, N, H))
         limit = _tiles.LARGEST_GRID_YZ // tile.splits
         require(limit >= V, "trace", f"at most {limit} problems under vmap", V)
+        if not interpret and _on_mesh.is_spread((trace, D, J, xs, deltas)):
+            return _on_mesh.launch_here(trace, D, J, xs, deltas, tile=tile)
         return launch(trace, D, J, xs, deltas, tile=tile, interpret=interpret)
 
     @run.def_vmap

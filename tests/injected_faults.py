@@ -17,6 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import rtrl
+from rtrl.cli._data import Data, squared_error
+from rtrl.cli._names import FILE
+from rtrl.cli._setup import Setup, build_learner, build_model, complete
 
 SAMPLES = 2  # of a batch
 GOOD = 0.5  # NRMSE of a sine that counts as learned; never to have learned is 1
@@ -101,8 +104,8 @@ OF_DATA: dict[str, tuple[Callable, bool]] = {
 class Subject:
     """Something that learns, fed in blocks; what it says of losses is added up."""
 
-    def __init__(self, learner: Any, state: Any, batched: bool = False):
-        self.learner, self.state, self.batched = learner, state, batched
+    def __init__(self, learner: Any, state: Any, batched: bool = False, chunk: int = 1):
+        self.learner, self.state, self.batched, self.chunk = learner, state, batched, chunk
         self.first, self.said, self.seen = state, 0, 0
         self.last = np.full((1, 1), np.nan)
 
@@ -116,7 +119,7 @@ class Subject:
         found = []
         for at in range(0, len(xs), BLOCK):
             x, y, reset = (a[at : at + BLOCK] for a in (xs, ys, begins))
-            options: dict[str, Any] = {} if forecaster else {"chunk": 1}
+            options: dict[str, Any] = {} if forecaster else {"chunk": self.chunk}
             if self.batched:
                 x, y = (np.repeat(a[:, None], SAMPLES, 1) for a in (x, y))
                 reset = np.repeat(reset[:, None], SAMPLES, 1)
@@ -127,7 +130,7 @@ class Subject:
                 with np.errstate(over="ignore"):  # 1e300 is infinite there
                     x, y = x.astype(np.float32), y.astype(np.float32)
             self.state, out = self.learner.scan(self.state, x, y, resets=reset, **options)
-            counts = ("skipped", "restarted", "bounded", "reverted")
+            counts = ("skipped", "held", "restarted", "bounded", "reverted")
             self.said += sum(int(np.sum(getattr(out, c, 0))) for c in counts)
             predictions = np.asarray(out.prediction, float)
             found.append(predictions[:, 0] if self.batched else predictions)
@@ -326,6 +329,15 @@ def guarded(optimizer, guard: rtrl.Guard | None = GUARD) -> Subject:
 def standardized(optimizer) -> Subject:
     learner = rtrl.Standardized(rtrl.OnlineLearner(half_square, optimizer, donate=False))
     return Subject(learner, learner.init(network()))
+
+
+def command_line(optimizer: str, **sizes: Any) -> Subject:
+    """The network that ``rtrl stream --learner network`` learns two columns of a file with."""
+    data = Data(FILE, "stream", rows(0, 1, np.random.default_rng(0)), 2, 1, squared_error, "nrmse")
+    setup = complete(Setup("log.csv", learner="network", optimizer=optimizer, **sizes), data)
+    model = build_model(setup, 2, 1)
+    learner = build_learner(setup, "stream", squared_error, model)
+    return Subject(learner, learner.init(model), chunk=setup.chunk or 1)
 
 
 def forecaster() -> Subject:

@@ -32,7 +32,7 @@ class ClassScore:
     def add(self, out: Any, classes: np.ndarray, meant: np.ndarray) -> None:
         """Take rows: a `rtrl.Classification`, what came with them, which count as predictions."""
         rows, h = len(classes), self.horizon
-        told = np.concatenate([out.probabilities[:, None], out.experts], 1)
+        told = everyone(out)
         told[~meant] = np.nan
         told = np.concatenate([self._ahead, told])
         made, self._ahead = told[:rows], told[rows:]
@@ -41,19 +41,13 @@ class ClassScore:
             last[row] = last[row - 1] if np.isnan(now) else now
         before = last[1 : rows + 1] if h else last[:rows]  # when the prediction was made
         self._last = last[rows:]
-        known = np.isfinite(classes) & np.isfinite(made[:, 0, 0])
-        right = np.full(rows, np.nan)
-        if known.any():
-            now = classes[known].astype(int)
-            each = made[known]
-            hits = each.argmax(-1) == now[:, None]
-            right[known] = hits[:, 0]
-            self._right += hits.sum(0)
-            chosen = np.take_along_axis(each, now[:, None, None], 2)[..., 0]
-            self._surprise -= np.log(np.maximum(chosen, LEAST)).sum(0)
-            self._same += (before[known] == now).sum()
-            self._count += len(now)
-        recent = np.concatenate([self._recent, right])
+        right, surprise = judged(made, classes)
+        known = np.isfinite(right[:, 0])
+        self._right += right[known].sum(0)
+        self._surprise += surprise[known].sum(0)
+        self._same += (before[known] == classes[known]).sum()
+        self._count += known.sum()
+        recent = np.concatenate([self._recent, right[:, 0]])
         for row in range(-self.rows % self.every or self.every, rows + 1, self.every):
             if self.rows + row > h + 1 and (self.rows + row) % self.every == 0:
                 self._note(self.rows + row, recent[: len(recent) - (rows - row)])
@@ -105,6 +99,35 @@ class ClassScore:
         self.history, self.every = history, every
         self.over.restore(arrays)
         return self
+
+
+def everyone(out: Any) -> np.ndarray:
+    """What a `rtrl.Classification` tells, then each expert: ``(rows, 1 + experts, classes)``."""
+    return np.concatenate([out.probabilities[:, None], out.experts], 1)
+
+
+def judged(told: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether `everyone` was right, and the surprise in nats, ``(rows, 1 + experts)`` each.
+
+    NaN where the class is not known or nothing was told.
+    """
+    right, surprise = np.full((2, *told.shape[:2]), np.nan)
+    known = np.isfinite(classes) & np.isfinite(told[:, 0, 0])
+    if known.any():
+        now = classes[known].astype(int)
+        right[known] = told[known].argmax(-1) == now[:, None]
+        chosen = np.take_along_axis(told[known], now[:, None, None], 2)[..., 0]
+        surprise[known] = -np.log(np.maximum(chosen, LEAST))
+    return right, surprise
+
+
+def last_class(classes: np.ndarray, horizon: int) -> np.ndarray:
+    """Whether the last class known ``horizon`` rows before is that of a row, NaN where none is."""
+    place = np.where(np.isfinite(classes), np.arange(len(classes)), -1)
+    place = np.maximum.accumulate(place)[: max(len(classes) - horizon, 0)]
+    before = np.full(len(classes), np.nan)
+    before[len(classes) - len(place) :] = np.where(place < 0, np.nan, classes[place])
+    return np.where(np.isfinite(classes), before == classes, np.nan)
 
 
 def _mean(right: np.ndarray) -> float:

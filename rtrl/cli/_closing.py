@@ -13,7 +13,7 @@ from rtrl.cli._picture import SHOWN, Line, draw
 from rtrl.cli._score import Score
 from rtrl.cli._setup import FORECASTER, Setup, as_dict, build_forecaster, label
 
-UNIT = {"stream": "timesteps", "sequences": "batches", "labelled": "batches"}
+UNIT = {"stream": "timesteps", "classes": "rows", "sequences": "batches", "labelled": "batches"}
 STEP = {"stream": "timestep", "sequences": "batch", "labelled": "epoch"}
 WHAT = {
     "stream": "NRMSE of the second half, every target revealed {h} timesteps late",

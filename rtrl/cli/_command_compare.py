@@ -1,49 +1,18 @@
 """``rtrl compare``: its options."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from rtrl.cli._given import command_line, refuse_of_files, setup_of
 from rtrl.cli._known import RULES
-from rtrl.cli._options import (
-    As,
-    Batch,
-    Board,
-    Calendar,
-    Cell,
-    Decimal,
-    Depth,
-    Drop,
-    Elapsed,
-    Encoding,
-    Epochs,
-    Features,
-    Gaps,
-    Header,
-    Hidden,
-    Horizon,
-    Look,
-    Missing,
-    Optimizer,
-    Out,
-    Overlap,
-    Rate,
-    Resume,
-    Seed,
-    Separator,
-    Settings,
-    Steps,
-    Target,
-    TaskName,
-    Time,
-    Warmup,
-    Width,
-)
+from rtrl.cli._options import ALONE, BOARD, FOLDER, NETWORK, READING, TASK, TaskName, taking
 
 
+@taking(NETWORK, TASK, READING, FOLDER, BOARD)
 def compare(
     task: TaskName,
+    *,
     rules: Annotated[
         str | None,
         typer.Option(
@@ -52,37 +21,7 @@ def compare(
         ),
     ] = None,
     chunks: Annotated[str | None, typer.Option(help="Timesteps per update, such as 1,16.")] = None,
-    overlap: Overlap = None,
-    seed: Seed = None,
-    cell: Cell = None,
-    depth: Depth = None,
-    hidden: Hidden = None,
-    width: Width = None,
-    optimizer: Optimizer = None,
-    lr: Rate = None,
-    batch: Batch = None,
-    steps: Steps = None,
-    epochs: Epochs = None,
-    horizon: Horizon = None,
-    warmup: Warmup = None,
-    target: Target = None,
-    features: Features = None,
-    drop: Drop = None,
-    kinds: As = None,
-    header: Header = None,
-    encoding: Encoding = None,
-    separator: Separator = None,
-    decimal: Decimal = None,
-    missing: Missing = None,
-    time: Time = None,
-    calendar: Calendar = None,
-    elapsed: Elapsed = False,
-    gaps: Gaps = None,
-    look: Look = None,
-    settings: Settings = None,
-    out: Out = None,
-    resume: Resume = False,
-    tensorboard: Board = False,
+    **options: Any,
 ) -> None:
     """Learn a task under several rules and chunks: same network, same data, one table.
 
@@ -97,8 +36,6 @@ def compare(
     """
     from rtrl.cli._experiment import command
 
-    setup = setup_of({**locals(), "rule": None, "chunk": None, "learner": "network"})
-    refuse_of_files(setup, locals())
-    command(
-        setup, settings, out, resume, tensorboard, steps, epochs, command_line(), (rules, chunks)
-    )
+    setup = setup_of({**options, **dict.fromkeys(ALONE), "task": task, "learner": "network"})
+    refuse_of_files(setup, options)
+    command(setup, options, command_line(), (rules, chunks))

@@ -1,82 +1,20 @@
 """``rtrl stream``: its options."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from rtrl.cli._given import command_line, setup_of
-from rtrl.cli._options import (
-    As,
-    Calendar,
-    Cell,
-    Chunk,
-    Decimal,
-    Depth,
-    Drop,
-    Elapsed,
-    Encoding,
-    Features,
-    Gaps,
-    Header,
-    Hidden,
-    Learner,
-    Look,
-    Missing,
-    Optimizer,
-    Out,
-    Overlap,
-    Rate,
-    Resume,
-    Rule,
-    Seed,
-    Separator,
-    Target,
-    Time,
-    Warmup,
-    Width,
-)
+from rtrl.cli._options import ALONE, FOLDER, NETWORK, READING, taking
 
 
+@taking(READING, NETWORK, ALONE, FOLDER)
 def stream(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A file of rows; - for stdin.")],
-    target: Target = None,
+    *,
     horizon: Annotated[
         int | None, typer.Option(min=0, help="Rows ahead to predict [default: 1].")
-    ] = None,
-    features: Features = None,
-    drop: Drop = None,
-    kinds: As = None,
-    header: Header = None,
-    encoding: Encoding = None,
-    separator: Separator = None,
-    decimal: Decimal = None,
-    missing: Missing = None,
-    time: Time = None,
-    calendar: Calendar = None,
-    elapsed: Elapsed = False,
-    gaps: Gaps = None,
-    look: Look = None,
-    seed: Seed = None,
-    cell: Cell = None,
-    rule: Rule = None,
-    chunk: Chunk = None,
-    overlap: Overlap = None,
-    depth: Depth = None,
-    hidden: Hidden = None,
-    width: Width = None,
-    optimizer: Optimizer = None,
-    lr: Rate = None,
-    warmup: Warmup = None,
-    learner: Learner = None,
-    goal: Annotated[
-        str | None,
-        typer.Option(
-            "--task",
-            metavar="WHAT",
-            help="classify: tell which class comes; forecast: numbers [default: classify a target "
-            "that is text].",
-        ),
     ] = None,
     probabilities: Annotated[
         bool,
@@ -91,12 +29,11 @@ def stream(
             "--resume goes on from [default: standard output].",
         ),
     ] = None,
-    out: Out = None,
-    resume: Resume = False,
     replay: Annotated[
         bool,
         typer.Option("--replay", help="With --resume on stdin: it begins again at the first row."),
     ] = False,
+    **options: Any,
 ) -> None:
     """Predict a column of rows as they come, and learn from each when its target is there.
 
@@ -125,13 +62,9 @@ def stream(
     from rtrl.cli._stream import stream as run_stream
 
     setup = setup_of(
-        {
-            **locals(),
-            "task": file,
-            "settings": None,
-            "batch": None,
-            "probabilities": probabilities or None,
-        }
+        {**options, "task": file, "horizon": horizon, "probabilities": probabilities or None}
     )
-    folder = _state.folder(out, file)
-    run_stream(setup, folder, to, go_on=resume, replay=replay, steps=steps, command=command_line())
+    run_stream(
+        setup, _state.folder(options["out"], file), to, go_on=options["resume"], replay=replay,
+        steps=steps, command=command_line(),
+    )  # fmt: skip

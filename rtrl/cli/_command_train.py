@@ -1,88 +1,20 @@
 """``rtrl train``: its options."""
 
+from typing import Any
+
 from rtrl.cli._given import command_line, refuse_of_files, setup_of
-from rtrl.cli._options import (
-    As,
-    Batch,
-    Board,
-    Calendar,
-    Cell,
-    Chunk,
-    Decimal,
-    Depth,
-    Drop,
-    Elapsed,
-    Encoding,
-    Epochs,
-    Features,
-    Gaps,
-    Header,
-    Hidden,
-    Horizon,
-    Learner,
-    Look,
-    Missing,
-    Optimizer,
-    Out,
-    Overlap,
-    Rate,
-    Resume,
-    Rule,
-    Seed,
-    Separator,
-    Settings,
-    Steps,
-    Target,
-    TaskName,
-    Time,
-    Warmup,
-    Width,
-)
+from rtrl.cli._options import ALONE, BOARD, FOLDER, NETWORK, READING, TASK, TaskName, taking
 
 
-def train(
-    task: TaskName,
-    seed: Seed = None,
-    cell: Cell = None,
-    rule: Rule = None,
-    chunk: Chunk = None,
-    overlap: Overlap = None,
-    depth: Depth = None,
-    hidden: Hidden = None,
-    width: Width = None,
-    optimizer: Optimizer = None,
-    lr: Rate = None,
-    batch: Batch = None,
-    steps: Steps = None,
-    epochs: Epochs = None,
-    horizon: Horizon = None,
-    warmup: Warmup = None,
-    learner: Learner = None,
-    target: Target = None,
-    features: Features = None,
-    drop: Drop = None,
-    kinds: As = None,
-    header: Header = None,
-    encoding: Encoding = None,
-    separator: Separator = None,
-    decimal: Decimal = None,
-    missing: Missing = None,
-    time: Time = None,
-    calendar: Calendar = None,
-    elapsed: Elapsed = False,
-    gaps: Gaps = None,
-    look: Look = None,
-    settings: Settings = None,
-    out: Out = None,
-    resume: Resume = False,
-    tensorboard: Board = False,
-) -> None:
+@taking(NETWORK, ALONE, TASK, READING, FOLDER, BOARD)
+def train(task: TaskName, **options: Any) -> None:
     """Learn a task online, and hold the result against its floors.
 
     \b
     rtrl train laser                              predict, then learn, in one pass
     rtrl train laser --horizon 5 --cell MinGRU    another horizon, another cell
     rtrl train log.csv --target speed --horizon 3 a file of your own
+    rtrl train log.csv --target state             text: which class comes next
     rtrl train digits --epochs 20 --seed 1        test accuracy after every epoch
     rtrl train copying --steps 2000 --batch 50    fresh sequences without end
     rtrl train digits --epochs 40 --resume        go on where it stopped
@@ -93,6 +25,6 @@ def train(
     """
     from rtrl.cli._experiment import command
 
-    setup = setup_of(locals())
-    refuse_of_files(setup, locals())
-    command(setup, settings, out, resume, tensorboard, steps, epochs, command_line())
+    setup = setup_of({**options, "task": task})
+    refuse_of_files(setup, options)
+    command(setup, options, command_line())

@@ -14,7 +14,7 @@ from rtrl.cli._names import FILE, find_task, is_file
 from rtrl.cli._progress import error_console
 from rtrl.cli._table import Reports, naming_options, places, print_columns, refuse_no_target
 from rtrl.streams.evaluate import NRMSE
-from rtrl.tables import read
+from rtrl.tables import Column, Table, read
 from rtrl.tasks import Sequences, Stream, Task, baselines, copying_loss
 
 PROBE = 256  # sequences that are looked at to learn a task's sizes
@@ -26,7 +26,7 @@ class Data(NamedTuple):
 
     Attributes:
         task: its name and what its docstring says.
-        kind: "stream", "sequences" or "labelled".
+        kind: "stream", "classes" (a stream of them), "sequences" or "labelled".
         content: a `Stream`, a function of a seed giving `Sequences`, or a `Split`.
         in_size: features of a timestep; ``None`` where a timestep is a token.
         out_size: numbers of a prediction.
@@ -36,6 +36,7 @@ class Data(NamedTuple):
         targets: names of what is predicted, for the picture.
         scaled: which inputs of a stream are on a scale of their own already.
         own: where among the inputs the targets' own values are.
+        columns: of a file, what the targets were taken for.
     """
 
     task: Task
@@ -49,6 +50,7 @@ class Data(NamedTuple):
     targets: tuple[str, ...] = ()
     scaled: tuple[bool, ...] = ()
     own: tuple[int, ...] | None = None
+    columns: tuple[Column, ...] = ()
 
 
 def longest(data: Data) -> int:
@@ -98,7 +100,7 @@ def load(
         if task.kind == "sequences":
             return _sequences(task, batch, settings)
         if task is FILE:
-            return _file(task, name, target, settings)
+            return _file(name, target, settings)
         ahead = settings.get("horizon", known["horizon"].default)
         stream = task.function(**settings)
     except (ValueError, TypeError, OSError, ImportError) as error:
@@ -131,7 +133,7 @@ def _stream(task: Task, stream: Stream, horizon: int, targets: tuple[str, ...]) 
     return Data(task, "stream", stream, *sizes, squared_error, "nrmse", horizon, targets)
 
 
-def _file(task: Task, path: str, target: list[str] | None, settings: dict[str, Any]) -> Data:
+def _file(path: str, target: list[str] | None, settings: dict[str, Any]) -> Data:
     if path == "-":
         raise UsageError("TASK: standard input is for `rtrl stream -`; give a file here.")
     reports = Reports()
@@ -142,9 +144,15 @@ def _file(task: Task, path: str, target: list[str] | None, settings: dict[str, A
             print_columns(error_console(), table)
             stream = table.arrays()
     reports.close(table)
-    data = _stream(task, stream, table.horizon, tuple(table.targets))
+    return data_of(table, stream)
+
+
+def data_of(table: Table, stream: Stream) -> Data:
+    """A file's rows, or those that are there so far."""
+    data = _stream(FILE, stream, table.horizon, tuple(table.targets))
+    columns = tuple(table.columns[number] for number in table.plan.targets)
     own = places(table.targets, table.features)
-    return data._replace(scaled=tuple(table.scaled.tolist()), own=own)
+    return data._replace(scaled=tuple(table.scaled.tolist()), own=own, columns=columns)
 
 
 def _sequences(task: Task, batch: int | None, settings: dict[str, Any]) -> Data:

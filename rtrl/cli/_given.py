@@ -20,7 +20,7 @@ def setup_of(options: dict[str, Any]) -> Any:
     if options["lr"] is not None and not 0 < options["lr"] < float("inf"):
         raise UsageError(f"--lr: expected a positive number, got {options['lr']}.")
     given = {k: options[k] for k in Setup.__dataclass_fields__ if k in options}
-    settings = {**parse_settings(options["settings"]), **reading(options)}
+    settings = {**parse_settings(options.get("settings")), **reading(options)}
     given["settings"] = settings or None
     given["target"] = options["target"] or None
     return Setup(**given)

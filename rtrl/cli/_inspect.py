@@ -65,7 +65,7 @@ def _inspect_experts(console: Any, path: Path, about: dict, built: Any, state: A
     console.print(f"{path}: rtrl {about['command']} {about['setup']['task']}, "
                   f"{about['done']:,} steps done")  # fmt: skip
     if isinstance(built, rtrl.Classifier):
-        weights = np.exp(np.asarray(state.inside.weights))
+        weights = np.exp(np.asarray(state.inside.mixture.weights))
     else:
         weights = np.asarray(jax.vmap(lambda m: m.shares)(state.inside.targets.mixture)).mean(0)
     console.print("\nWeights of the experts now")

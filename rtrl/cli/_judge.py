@@ -7,8 +7,9 @@ import numpy as np
 import rtrl
 from rtrl.cli._blocks import Item, target_of
 from rtrl.cli._class_score import ClassScore
+from rtrl.cli._classes import classes_of
 from rtrl.cli._closing import close_stream
-from rtrl.cli._closing_classes import close_classes
+from rtrl.cli._closing_classes import close_class_stream
 from rtrl.cli._experts import ExpertScore
 from rtrl.cli._learn import WINDOW
 from rtrl.cli._score import Score
@@ -90,10 +91,7 @@ class Classes:
     def targets(self, items: list[Item]) -> np.ndarray:
         """Classes by number, NaN where there is none that is known."""
         found = np.stack([target_of(item, self.source) for item in items])
-        if self.column.kind == "boolean":
-            return found[:, 0]
-        known = np.isfinite(found).all(1) & found.any(1)
-        return np.where(known, np.nan_to_num(found).argmax(1), np.nan)
+        return classes_of(self.column, found)
 
     def add(self, out: Any, items: list[Item]) -> list[list]:
         """Take what was told of rows; give the fields to print of each."""
@@ -115,7 +113,7 @@ class Classes:
         return f"accuracy {recent:.3f} (last {WINDOW})" if known else "accuracy not known yet"
 
     def close(self, console: Any, command: str, setup: Setup, folder: Any, **figures: Any) -> None:
-        close_classes(console, command, setup, self.score, folder, **figures)
+        close_class_stream(console, command, setup, self.score, folder, **figures)
 
 
 def judge_of(learner: Any, setup: Setup, source: Table) -> Numbers | Classes:

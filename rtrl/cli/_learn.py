@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import rtrl
+from rtrl.cli._class_score import everyone, judged
 from rtrl.cli._data import Data, nrmse
-from rtrl.cli._experts import ExpertScore
-from rtrl.cli._setup import FORECASTER, Setup
+from rtrl.cli._experts import ExpertScore, WeightsOverTime
+from rtrl.cli._setup import FORECASTER, Setup, build_classifier
 from rtrl.tasks import Examples, Sequences, Stream, sequence_accuracy
 
 WINDOW = 500  # timesteps of a stream in the live figure
@@ -29,7 +30,7 @@ class Run:
         state: the learner's.
         done: timesteps of a stream, or batches, learned so far.
         history: figures along the way, each with its ``step``.
-        arrays: the predictions of a stream.
+        arrays: the predictions of a stream, and how its experts did.
         figure: the live metric, NaN if there is none yet.
     """
 
@@ -131,6 +132,42 @@ def learn_forecaster(
         yield run
 
 
+def learn_classifier(
+    classifier: Any, setup: Setup, data: Data, run: Run, steps: int
+) -> Iterator[Run]:
+    """One pass in blocks of rows: each is told before its class, which comes late."""
+    stream: Stream = data.content
+    ys, h = np.asarray(stream.ys[:steps, 0], np.float64), data.horizon
+    revealed = np.concatenate([np.full(h, np.nan), ys])[:steps]
+    over = WeightsOverTime(classifier.names)
+    shape = {"right": 1 + len(over.names), "surprise": 1 + len(over.names),
+             "predictions": classifier.classes}  # fmt: skip
+    whole = {name: np.full((steps, size), np.nan) for name, size in shape.items()}
+    if run.arrays:
+        over.restore(run.arrays)
+        for name, values in whole.items():
+            values[: run.done] = run.arrays[name]
+    state, done = run.state, run.done
+    while done < steps:
+        now = slice(done, min(done + EVERY - done % EVERY, steps))
+        state, out = classifier.scan(state, stream.xs[now], revealed[now])
+        over.add(out.weights)
+        whole["right"][now], whole["surprise"][now] = judged(everyone(out), ys[now])
+        whole["predictions"][now], done = out.probabilities, now.stop
+        last = whole["right"][max(0, done - h - WINDOW) : max(done - h, 0), 0]
+        known = last[np.isfinite(last)]
+        figure = float(known.mean()) if len(known) else float("nan")
+        run.history.append({"step": done, "accuracy": figure})
+        arrays = {**{name: values[:done] for name, values in whole.items()}, **over.arrays()}
+        run = Run(state, done, run.history, arrays, figure)
+        yield run
+
+
+def class_names(setup: Setup, data: Data) -> tuple[str, ...]:
+    """Of the experts."""
+    return build_classifier(setup, data.in_size or 0, data.out_size, data.own).names
+
+
 def expert_score(names: tuple[str, ...], data: Data, steps: int) -> ExpertScore:
     """Of the second half, as everything else of a stream that is there as a whole."""
     return ExpertScore(names, data.horizon, data.out_size, steps // 2 + data.horizon)
@@ -141,7 +178,12 @@ def learner_of(setup: Setup, data: Data) -> Any:
     return learn_forecaster if setup.learner == FORECASTER else LEARN[data.kind]
 
 
-LEARN = {"stream": learn_stream, "sequences": learn_sequences, "labelled": learn_labelled}
+LEARN = {
+    "stream": learn_stream,
+    "classes": learn_classifier,
+    "sequences": learn_sequences,
+    "labelled": learn_labelled,
+}
 
 
 def _learn_batch(learner, setup: Setup, state: Any, batch: Sequences) -> tuple[Any, float, Any]:

@@ -1,7 +1,9 @@
-"""Options that several commands share."""
+"""Options that several commands share, and how a command takes a group of them."""
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -52,6 +54,15 @@ Learner = Annotated[
         help="forecaster: simple experts and a network, weighed online; or network: it alone, with "
         "the options above [default: forecaster for files, unless an option of the network is "
         "given]."
+    ),
+]
+Goal = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="WHAT",
+        help="classify: tell which class comes; forecast: numbers [default: classify a target "
+        "that is text].",
     ),
 ]
 Batch = Annotated[int | None, typer.Option(min=1, help="Sequences side by side [default: 16].")]
@@ -160,3 +171,44 @@ Board = Annotated[
 TaskName = Annotated[
     str, typer.Argument(metavar="TASK", help="A name that `rtrl tasks` lists, or a file.")
 ]
+
+#: Of a run, by the names of a command's arguments.
+NETWORK = {
+    "seed": Seed, "cell": Cell, "overlap": Overlap, "depth": Depth, "hidden": Hidden,
+    "width": Width, "optimizer": Optimizer, "lr": Rate, "warmup": Warmup,
+}  # fmt: skip
+ALONE = {"rule": Rule, "chunk": Chunk, "learner": Learner, "goal": Goal}
+TASK = {"batch": Batch, "steps": Steps, "epochs": Epochs, "horizon": Horizon, "settings": Settings}
+READING = {
+    "target": Target, "features": Features, "drop": Drop, "kinds": As, "header": Header,
+    "encoding": Encoding, "separator": Separator, "decimal": Decimal, "missing": Missing,
+    "time": Time, "calendar": Calendar, "elapsed": Elapsed, "gaps": Gaps, "look": Look,
+}  # fmt: skip
+FOLDER = {"out": Out, "resume": Resume}
+BOARD = {"tensorboard": Board}
+
+
+def taking(*groups: dict[str, Any]) -> Callable[[Callable], Callable]:
+    """Let a command take groups of options besides its own, as further keyword arguments.
+
+    A flag is off and anything else None unless it is given. Typer reads the signature of a
+    command, so that is where they are added.
+    """
+
+    def with_options(command: Callable) -> Callable:
+        signature = inspect.signature(command)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        more = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, annotation=kind,
+                default=False if get_args(kind)[0] is bool else None,
+            )
+            for group in groups
+            for name, kind in group.items()
+        ]  # fmt: skip
+        taken: Any = command
+        taken.__signature__ = signature.replace(parameters=[*own, *more])
+        taken.__annotations__ = {p.name: p.annotation for p in (*own, *more)}
+        return command
+
+    return with_options

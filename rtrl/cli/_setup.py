@@ -181,6 +181,7 @@ def build_learner(
         optimizer = rtrl.kalman()
     else:
         optimizer = rtrl.paper_optimizer(model, setup.lr or 3e-3)
+    # On a stream also with Adam: measured through this very network (bench/faults.py --divergence).
     guard = rtrl.Guard(divergence=100.0) if data_kind == "stream" else rtrl.Guard()
     learner = rtrl.OnlineLearner(
         loss, optimizer, rule=rule, overlap=setup.overlap or 0, guard=guard

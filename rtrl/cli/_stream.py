@@ -13,6 +13,8 @@ import numpy as np
 import rtrl
 from rtrl.cli import _state
 from rtrl.cli._blocks import in_blocks, one_by_one, up_to
+from rtrl.cli._classes import complete_for
+from rtrl.cli._data import data_of
 from rtrl.cli._errors import UsageError
 from rtrl.cli._judge import Classes, Numbers, judge_of
 from rtrl.cli._lock import sole_use
@@ -21,10 +23,11 @@ from rtrl.cli._progress import error_console, progress
 from rtrl.cli._report import note
 from rtrl.cli._setup import Setup, as_dict, label, same_run
 from rtrl.cli._signals import Stop
-from rtrl.cli._stream_learner import begin, complete_for
+from rtrl.cli._stream_learner import begin
 from rtrl.cli._table import Reports, naming_options, places, print_columns, refuse_no_target
 from rtrl.cli._train import SAVE_SECONDS
 from rtrl.tables import Table, read
+from rtrl.tasks import Stream
 
 
 class Rows:
@@ -82,7 +85,8 @@ def _run(
     command: str,
 ) -> None:
     source = rows.table
-    setup = complete_for(setup, source)
+    nothing = Stream(np.zeros((0, source.in_size)), np.zeros((0, source.out_size)))
+    setup, _ = complete_for(setup, data_of(source, nothing))
     horizon = source.horizon
     first = 0 if about is None else about["done"] - about["memory"]["inserted"]
     learner, state = begin(setup, source)

@@ -16,8 +16,10 @@ from rtrl.cli._learn import RECENT, WINDOW, Done, Run, learner_of
 from rtrl.cli._progress import progress
 from rtrl.cli._setup import (
     FORECASTER,
+    OF_EXPERTS,
     Setup,
     as_dict,
+    build_classifier,
     build_forecaster,
     build_learner,
     build_model,
@@ -53,9 +55,10 @@ def run_length(data: Data, setup: Setup, steps: int | None, epochs: int | None) 
 
 def begin(setup: Setup, data: Data) -> tuple[Any, Any]:
     """A learner and its first state."""
-    if setup.learner == FORECASTER:
-        forecaster = build_forecaster(setup, data.in_size or 0, data.out_size, data.own)
-        return forecaster, forecaster.init(key=jax.random.key(setup.seed or 0))
+    if setup.learner in OF_EXPERTS:
+        build: Any = build_forecaster if setup.learner == FORECASTER else build_classifier
+        built = build(setup, data.in_size or 0, data.out_size, data.own)
+        return built, built.init(key=jax.random.key(setup.seed or 0))
     model = build_model(setup, data.in_size, data.out_size)
     key = jax.random.fold_in(jax.random.key(setup.seed or 0), 1)
     with naming_rule(setup):
@@ -134,7 +137,8 @@ def save(path: Path, setup: Setup, data: Data, run: Run) -> None:
 
 def live(data: Data, run: Run) -> str:
     name = _report.metric_name(data.metric)
-    place = {"stream": f"last {WINDOW}", "sequences": f"last {RECENT}", "labelled": "test"}
+    window = f"last {WINDOW}"
+    place = {"stream": window, "classes": window, "sequences": f"last {RECENT}", "labelled": "test"}
     loss = ""
     if data.kind == "sequences" and data.metric != "loss":
         loss = f"  loss {run.history[-1]['loss']:.3f}"
@@ -156,6 +160,8 @@ def result(data: Data, run: Run) -> dict[str, float]:
         if data.metric == "loss":  # of half the squared error: the floors are mean squared errors
             figures = {"loss": 2 * figures["loss"]}
         return figures
+    if data.kind == "classes":
+        return {}  # they are worked out with those of the experts, at the end
     predictions = run.arrays["predictions"] if run.arrays else np.zeros((0, data.out_size))
     ys = np.asarray(data.content.ys[: len(predictions)], np.float64)
     half = len(ys) // 2

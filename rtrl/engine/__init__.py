@@ -9,6 +9,8 @@ on is read off their code by `structure`.
 from rtrl.engine._carry import Carry as Carry
 from rtrl.engine._carry import is_carry as is_carry
 from rtrl.engine._carry import kept_behind as kept_behind
+from rtrl.engine._carry import kept_in_place as kept_in_place
+from rtrl.engine._carry import placement_of as placement_of
 from rtrl.engine._chunk import ChunkResult as ChunkResult
 from rtrl.engine._chunk import Loss as Loss
 from rtrl.engine._chunk import chunk_gradient as chunk_gradient
@@ -23,6 +25,11 @@ from rtrl.engine._modules import Modules as Modules
 from rtrl.engine._observe import Observations as Observations
 from rtrl.engine._observe import observe as observe
 from rtrl.engine._partials import Partials as Partials
+from rtrl.engine._placement import Placement as Placement
+from rtrl.engine._placement import check_placement as check_placement
+from rtrl.engine._placement import of_carry as of_carry
+from rtrl.engine._placement import of_cell as of_cell
+from rtrl.engine._placement import pin as pin
 from rtrl.engine._recur import recur as recur
 from rtrl.engine._rule import LocalRule as LocalRule
 from rtrl.engine._rule import Pull as Pull

@@ -102,5 +102,5 @@ def one_step_derivatives(m: Modules, rule: LocalRule, before, xs, u, resets, mas
     inputs = [None if weight is None else xs for weight in m.weights()]
     if m.recurrent():
         # A recurrent weight multiplies what the modules saw of each other, as W multiplies x.
-        inputs += [jax.vmap(jax.vmap(m.visible))(around)] * len(m.recurrent())
-    return Partials(D, tuple(J), E, tuple(inputs), m.recurrent(), slope, resets)
+        inputs += [m.gathered(jax.vmap(jax.vmap(m.visible))(around))] * len(m.recurrent())
+    return Partials(D, tuple(J), E, tuple(inputs), m.recurrent_here(), slope, resets)

@@ -21,10 +21,16 @@ class Modules:
     What enters a timestep is a tuple ``w``: the projected inputs u, then the recurrent ones v.
 
     Built while tracing; holds the cell's arrays, so it must not outlive the trace.
+
+    Args:
+        cell: the cell.
+        axis: of the mesh of a `jax.shard_map`, along which the cell's modules are spread; the cell
+            is then what this device has of it.
     """
 
-    def __init__(self, cell: Cell):
+    def __init__(self, cell: Cell, axis: str | None = None):
         self.cell = cell
+        self.axis = axis
         self.params, self.rest = eqx.partition(cell, eqx.is_inexact_array)
         paths, self.treedef = jax.tree_util.tree_flatten_with_path(self.params)
         # Names and not positions label module parameters in a trace: they are readable in a saved
@@ -103,8 +109,24 @@ class Modules:
         function = self.visible
         for _ in range(h.ndim - 2):
             function = jax.vmap(function)
-        phi = function(h)
+        phi = self.gathered(function(h))
         return tuple(phi @ weight.T for weight in weights)
+
+    def gathered(self, phi: Array) -> Array:
+        """What is seen of all modules, ``(..., N)``, from what is of those of this device."""
+        if self.axis is None:
+            return phi
+        return jax.lax.all_gather(phi, self.axis, axis=phi.ndim - 1, tiled=True)
+
+    def recurrent_here(self) -> tuple[Array, ...]:
+        """The recurrent weights between the modules of this device: all, unless they are spread."""
+        if self.axis is None:
+            return self.recurrent()
+        count = self.initial.shape[1]
+        first = jax.lax.axis_index(self.axis) * count
+        return tuple(
+            jax.lax.dynamic_slice_in_dim(weight, first, count, 1) for weight in self.recurrent()
+        )
 
     def decay(self, h: Array, w: tuple[Array, ...]) -> Array:
         """D: one jvp with a tangent of ones for each number of a module, ``(d, d, N)``."""

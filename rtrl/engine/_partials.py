@@ -14,7 +14,8 @@ class Partials(NamedTuple):
         E: dh_t/dtheta for every module parameter by name, ``(..., d, N)``.
         inputs: the vector that every projection multiplies, input ones first, ``(time, batch, H)``;
             ``None`` for one without a weight.
-        recurrent: weights of the recurrent projections, ``(N, N)`` or ``(1, N)``.
+        recurrent: weights of the recurrent projections, ``(N, N)`` or ``(1, N)``; where modules are
+            spread over devices, those between the modules of this one.
         slope: doutput/dh_{t-1}, how the modules see each other, ``(..., d, N)``; ``None`` if they
             are independent.
         resets: where a timestep begins a sequence, ``(time, batch)``, ``None`` if none does. There

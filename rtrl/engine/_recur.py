@@ -13,6 +13,7 @@ from rtrl.engine._deferred import Deferred
 from rtrl.engine._forward import one_step_derivatives, project, states
 from rtrl.engine._modules import Modules
 from rtrl.engine._once import as_one_step, is_observed
+from rtrl.engine._placement import on_every_device
 from rtrl.engine._rule import LocalRule, Rule, check_fit, check_rule
 from rtrl.engine._structure import structure
 from rtrl.engine._varying import axes_of, vary
@@ -62,7 +63,14 @@ def recur(
     batched = _check_shapes(Modules(cell), xs, carry, rule, resets, mask)
 
     def run(cell, xs, resets, mask, carry):
-        return _run(cell, xs, carry, rule, resets, mask, batched=batched)
+        if carry.placement is None:
+            return _run(cell, xs, carry, rule, resets, mask, batched=batched)
+
+        def here(cell, data, carry):
+            xs, resets, mask = data
+            return _run(cell, xs, carry, rule, resets, mask, batched=batched)
+
+        return on_every_device(here, cell, (xs, resets, mask), carry)
 
     if is_observed(carry):
         return as_one_step(run, carry, (cell, xs, resets, mask))
@@ -70,7 +78,7 @@ def recur(
 
 
 def _run(cell: Cell, xs, carry: Carry, rule: Rule, resets, mask, *, batched: bool):
-    modules = Modules(cell)
+    modules = Modules(cell, carry.placement and carry.placement.modules)
     if not batched:  # the engine always has a batch axis
         carry = jax.tree.map(lambda a: a[None], carry)
         xs, resets, mask = jax.tree.map(lambda a: a[:, None], (xs, resets, mask))
@@ -133,8 +141,10 @@ def _run_differentiable(m: Modules, xs, carry, resets, mask):
 def _carry_on(m: Modules, carry: Carry, hs, trace) -> Carry:
     """The carry after a chunk, or inside a window: what comes before the next."""
     if carry.advance is None:
-        return Carry(m.unstack(hs[-1]), trace)
-    return Carry(m.unstack(hs[carry.advance - 1]), trace, m.unstack(hs[-1]), carry.advance)
+        return Carry(m.unstack(hs[-1]), trace, placement=carry.placement)
+    return Carry(
+        m.unstack(hs[carry.advance - 1]), trace, m.unstack(hs[-1]), carry.advance, carry.placement
+    )
 
 
 def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
@@ -147,7 +157,7 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
 
     # What JAX may be tracing is an argument, not closed over: jit and scan inside grad need that.
     arrays, static = eqx.partition(modules.rest, eqx.is_array)
-    advance = carry.advance
+    advance, placement = carry.advance, carry.placement
     local, consume = rule.local, rule.consume
     if advance is not None:
         local = partial(rule.over_window, advance=advance)
@@ -155,7 +165,7 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
 
     def at(leaves, arrays):
         params = jax.tree.unflatten(modules.treedef, leaves)
-        return Modules(eqx.combine(params, arrays, static))
+        return Modules(eqx.combine(params, arrays, static), modules.axis)
 
     def forward(leaves, xs, carry, arrays, resets, mask):
         m = at(leaves, arrays)
@@ -181,7 +191,7 @@ def _run_local(modules: Modules, rule: LocalRule, xs, carry, resets, mask):
             # A cotangent need only have the argument's structure: this one is the trace after the
             # chunk.
             after = Deferred(eqx.filter(after, eqx.is_inexact_array))
-            to_carry = Carry(None, after, None, advance)
+            to_carry = Carry(None, after, None, advance, placement)
         else:
             gradients, _, errors = local(trace, partials, deltas)
             to_carry = None

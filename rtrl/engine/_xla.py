@@ -90,18 +90,20 @@ def _join(node: Array | _Planes) -> Array:
     return jax.lax.complex(*node) if isinstance(node, _Planes) else node
 
 
-def global_norm(tree: PyTree[Array]) -> Float[Array, ""]:
-    """Euclidean norm of all numbers in a tree."""
-    return jnp.sqrt(_total(jax.tree.leaves(tree), lambda a: jnp.square(jnp.abs(a))))
+def global_norm(tree: PyTree[Array], *, spread: bool = False) -> Float[Array, ""]:
+    """Euclidean norm of all numbers in a tree; ``spread``: over devices, see `_total`."""
+    return jnp.sqrt(_total(jax.tree.leaves(tree), lambda a: jnp.square(jnp.abs(a)), spread))
 
 
-def all_finite(tree: PyTree[Array]) -> Bool[Array, ""]:
+def all_finite(tree: PyTree[Array], *, spread: bool = False) -> Bool[Array, ""]:
     """Say whether all floating-point numbers in a tree are finite."""
     leaves = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.inexact)]
-    return jnp.isfinite(_total(leaves, lambda a: jnp.abs(a) * 0))
+    return jnp.isfinite(_total(leaves, lambda a: jnp.abs(a) * 0, spread))
 
 
-def total_square(leaves: list[Array], axes: int = 0) -> Float[Array, "*samples"]:
+def total_square(
+    leaves: list[Array], axes: int = 0, *, spread: bool = False
+) -> Float[Array, "*samples"]:
     """Sum the squares of all numbers; of each sample, where there is a leading axis of samples.
 
     In single precision at least, where that of a half would overflow at 256.
@@ -112,7 +114,10 @@ def total_square(leaves: list[Array], axes: int = 0) -> Float[Array, "*samples"]
         return jnp.square(a.astype(jnp.promote_types(a.dtype, jnp.float32)))
 
     if not axes:
-        return _total(leaves, square)
+        return _total(leaves, square, spread)
+    if spread:
+        zero = jnp.zeros(len(leaves[0]))
+        return sum((square(a).sum(range(1, a.ndim)) for a in leaves), zero)
     return sum((square(a).reshape(len(a), -1).sum(1) for a in leaves), jnp.zeros(len(leaves[0])))
 
 
@@ -170,13 +175,17 @@ def after(predicate: Bool[Array, ""], finite: PyTree[Array]) -> Bool[Array, ""]:
     return predicate | ~jnp.isfinite(smallest.reshape(-1)[0])
 
 
-def _total(leaves: list[Array], term: Callable[[Array], Array]) -> Float[Array, ""]:
+def _total(
+    leaves: list[Array], term: Callable[[Array], Array], spread: bool = False
+) -> Float[Array, ""]:
     """Sum the real ``term`` over all numbers.
 
     XLA on a CPU does not vectorise a sum over everything, and every sum is a call that takes longer
     than a few hundred numbers. So arrays of one shape are added up first, number by number, and
     the rows of what comes out are summed by a matrix product.
     """
+    if spread:  # over devices: one number of every array travels, where reshaping would move all
+        return jnp.stack([term(a).sum() for a in leaves if a.size]).sum()
     alike: dict[Any, list[Array]] = {}
     for a in filter(lambda a: a.size, leaves):
         alike.setdefault((a.shape, a.dtype), []).append(a)

@@ -8,8 +8,10 @@ import numpy as np
 from jax.core import Tracer
 
 from rtrl.engine import Chunk
+from rtrl.learners._feed import feed, is_shared
 from rtrl.learners._interrupt import uninterrupted
 from rtrl.learners._overlap import fitted
+from rtrl.learners._processes import together, waited_for
 from rtrl.learners._state import (
     LearnerState,
     NonFiniteError,
@@ -23,6 +25,7 @@ def call(
     learner: Any, function: Any, state: LearnerState, data: Chunk, chunk: int | None
 ) -> tuple[LearnerState, StepOutput]:
     """Run a compiled learning step for a learner, as it wants to be told of what is not finite."""
+    data = feed(state, data, time=function is advance_many)
     past = fitted(learner.overlap, state.past, data.xs, time=function is advance_many)
     if past is not state.past:
         state = dataclasses.replace(state, past=past)
@@ -34,7 +37,12 @@ def call(
 
 
 def _run(jitted, learner, data, chunk, state):
-    after, out = jitted(learner, data, chunk, state)
+    if is_shared(state):
+        with together():
+            after, out = jitted(learner, data, chunk, state)
+        waited_for(out)
+    else:
+        after, out = jitted(learner, data, chunk, state)
     if jax.config.jax_debug_nans and not isinstance(out.loss, Tracer):  # type: ignore
         loss = mark(out.loss, np.isinf(out.loss))
         out = dataclasses.replace(out, loss=loss)

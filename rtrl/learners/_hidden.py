@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from rtrl.engine import Carry, Chunk, is_carry
+from rtrl.engine import Carry, Chunk, is_carry, kept_in_place
 from rtrl.learners import _inputs
 from rtrl.learners._guard import Bounds, bound_inputs
 from rtrl.learners._jit import Jitted
@@ -20,7 +20,9 @@ from rtrl.rules import BPTT
 def hidden(carry: PyTree) -> PyTree:
     """Strip the traces off what a network carries: the newest states alone."""
     return jax.tree.map(
-        lambda c: Carry(c.state if c.newest is None else c.newest), carry, is_leaf=is_carry
+        lambda c: Carry(c.state if c.newest is None else c.newest, placement=c.placement),
+        carry,
+        is_leaf=is_carry,
     )
 
 
@@ -49,7 +51,7 @@ def _run(model, carry, xs, resets, bounds):
     xs = bound_inputs(bounds, data.xs)
     # Under BPTT the recurrence is plain code: no trace is needed, and none is made.
     predictions, carry = model(xs, carry, rule=BPTT(), resets=resets, mask=data.mask, key=None)
-    return predictions, renew(model, carry, bool(lead))[0]
+    return predictions, kept_in_place(renew(model, carry, bool(lead))[0])
 
 
 def example_input(state: LearnerState) -> np.ndarray:

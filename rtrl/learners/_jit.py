@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.core import Tracer
@@ -43,6 +43,7 @@ class Jitted:
         self.options = options or {}
         self.donate_last = donate_last
         self._program = functools.lru_cache(maxsize=256)(self._compile)
+        self._ready: dict[Any, Any] = {}  # programs that were compiled elsewhere
 
     def __call__(self, *arguments: Any) -> Any:
         *rest, last = arguments
@@ -52,8 +53,32 @@ class Jitted:
         donate = self.donate_last and not _traced(rest_arrays) and not _traced(last_arrays)
         # By structure and static leaves: what jit itself is then called with are lists of arrays.
         program, result = self._program(rest_key, last_key, donate, _settings())
+        if self._ready and (ready := self._ready.get((rest_key, last_key, donate, _settings()))):
+            if not result:
+                program.trace(rest_arrays, last_arrays)  # for what the result is beside arrays
+            program = ready
         arrays = program(rest_arrays, last_arrays)
         return _join(arrays, result[0])
+
+    def bind(self, *arguments: Any) -> "Bound":
+        """The program for arguments like these, to be called with their arrays alone."""
+        *rest, last = arguments
+        (_, rest_key), (_, last_key) = _split(rest), _split(last)
+        key = rest_key, last_key, self.donate_last, _settings()
+        program = self._ready.get(key) or self._program(*key)[0]
+        return Bound(program, last_key, _settings())
+
+    def use(self, program: Any, *arguments: Any) -> None:
+        """Call this compiled program for arguments like these from now on."""
+        *rest, last = arguments
+        key = _split(rest)[1], _split(last)[1], self.donate_last, _settings()
+        self._ready[key] = program
+
+    @staticmethod
+    def arrays_of(*arguments: Any) -> tuple[list[Any], list[Any]]:
+        """What the compiled function is called with."""
+        *rest, last = arguments
+        return _split(rest)[0], _split(last)[0]
 
     def lower(self, *arguments: Any) -> jax.stages.Lowered:
         """Lower for these arguments without running: for a look at the compiled program."""
@@ -76,6 +101,34 @@ class Jitted:
         options = _known(tuple(self.options.items())) if jax.default_backend() == "cpu" else None
         donated = (1,) if donate else ()
         return jax.jit(program, donate_argnums=donated, compiler_options=options), result
+
+
+class Bound(NamedTuple):
+    """A program for arguments of one structure: where taking them apart is most of a call.
+
+    Attributes:
+        program: of the arrays of all arguments but the last, and of those of the last; it gives the
+            arrays of the result.
+        last: what the last argument is beside its arrays.
+        settings: of JAX, that it was made under.
+    """
+
+    program: Any
+    last: tuple[Any, Static]
+    settings: tuple[bool, bool]
+
+    def holds(self) -> bool:
+        """Whether JAX's settings are still the same."""
+        return self.settings == _settings()
+
+    def last_of(self, arrays: list[Any]) -> Any:
+        """An argument like the last one, of these arrays."""
+        return _join(arrays, self.last)
+
+    @staticmethod
+    def arrays_of(tree: Any) -> list[Any]:
+        """The arrays of an argument."""
+        return _split(tree)[0]
 
 
 @functools.cache

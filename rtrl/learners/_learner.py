@@ -12,12 +12,13 @@ from rtrl.engine import Chunk, Loss, Rule, check_rule
 from rtrl.learners import _inputs
 from rtrl.learners._begin import begin
 from rtrl.learners._call import call
+from rtrl.learners._feed import feed, layout_here, samples_here
 from rtrl.learners._filter_check import require_every_update
 from rtrl.learners._guard import Guard, bounds_of
 from rtrl.learners._hidden import hidden, predict_one
 from rtrl.learners._overlap import check_overlap, check_step, forgotten
 from rtrl.learners._restart import restart
-from rtrl.learners._state import LearnerState, StepOutput, batch_size_of, layout
+from rtrl.learners._state import LearnerState, StepOutput
 from rtrl.learners._step import advance_many, advance_one
 from rtrl.learners._stream import stream
 from rtrl.learners._stream_state import StreamState
@@ -36,10 +37,9 @@ class OnlineLearner(eqx.Module):
     chunks from the sum of their gradients. A window of zero total weight skips the optimizer,
     momentum included.
 
-    Inside `jax.shard_map` (with its default ``check_vma=True``) the batch may be distributed: along
-    mesh axes over which data and carry vary and the parameters do not, the mean is that over the
-    samples of all devices, gradients are summed over devices, and ``out.loss``, ``out.skipped``,
-    ``out.grad_norm`` and all parameters come out the same on every device.
+    `rtrl.shard` spreads a state over devices. Inside `jax.shard_map` (``check_vma=True``, as by
+    default) the batch may be distributed, along mesh axes over which data and carry vary and the
+    parameters do not; ``out``, but for predictions, and parameters are the same on every device.
 
     Args:
         loss: ``(prediction, target) -> scalar``, for one sample at one timestep.
@@ -120,8 +120,7 @@ class OnlineLearner(eqx.Module):
         self.update_every = update_every
         self.overlap = overlap
         self.on_nonfinite = on_nonfinite
-        expected = "an rtrl.Guard or None"
-        require(guard is None or isinstance(guard, Guard), "guard", expected, guard)
+        require(isinstance(guard, Guard | None), "guard", "an rtrl.Guard or None", guard)
         alone = guard is None or on_nonfinite != "ignore"
         require(alone, "guard", "None where on_nonfinite is 'ignore'", guard)
         self.guard = guard
@@ -172,7 +171,7 @@ class OnlineLearner(eqx.Module):
             NonFiniteError: see ``on_nonfinite``.
         """
         check_step(self.rule, self.overlap)
-        batch_size, dtype = layout(state)
+        batch_size, dtype = layout_here(state)
         x = _inputs.cast(x, dtype, "x")
         _inputs.check_xs(state.model, x, batch_size, time=False)
         lead = () if batch_size is None else (batch_size,)
@@ -208,7 +207,7 @@ class OnlineLearner(eqx.Module):
             ValueError: an argument of the wrong shape or kind, named; nothing has changed then.
             NonFiniteError: see ``on_nonfinite``.
         """
-        data = _inputs.prepare(state.model, xs, ys, weights, resets, batch_size_of(state))
+        data = _inputs.prepare(state.model, xs, ys, weights, resets, samples_here(state))
         chunk = _inputs.chunk_size(chunk, data.xs.shape[0], self.rule)
         return call(self, advance_many, state, data, chunk)
 
@@ -271,12 +270,12 @@ class OnlineLearner(eqx.Module):
         Raises:
             ValueError: ``x`` does not have the shape that the model and the state ask for.
         """
-        batch_size = batch_size_of(state)
         x = _inputs.cast(x, _inputs.float_dtype(state.model), "x")
-        _inputs.check_xs(state.model, x, batch_size, time=False)
+        _inputs.check_xs(state.model, x, samples_here(state), time=False)
         carry = hidden(state.carry if carry is None else carry)
         core = getattr(state, "learner", state)  # of a stream, the learner behind
-        return predict_one(state.model, bounds_of(self.guard, core.guard), x, carry)
+        bounds, x = bounds_of(self.guard, core.guard), feed(state, x, time=False)
+        return predict_one(state.model, bounds, x, carry)
 
     def reset(self, state: LearnerState, mask: ArrayLike | None = None) -> LearnerState:
         """Begin a new sequence: initial hidden states, zero traces; gradients summed are kept.
@@ -292,9 +291,10 @@ class OnlineLearner(eqx.Module):
         """
         learning = isinstance(state, LearnerState)
         require(learning, "state", "a LearnerState (in a stream resets are items)", type(state))
-        batch_size = batch_size_of(state)
+        batch_size = samples_here(state)
         if mask is not None:
             require(batch_size is not None, "mask", "None, as the state has no batch axis", mask)
             mask = _inputs.per_timestep(mask, (batch_size or 0,), "mask", bool)
+        mask = feed(state, mask, time=False)
         carry, past = restart(state.model, state.carry, mask), forgotten(state.past, mask)
         return dataclasses.replace(state, carry=carry, past=past)

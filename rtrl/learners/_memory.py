@@ -1,16 +1,20 @@
 """What a learner will need in memory, read off the compiled program before anything runs."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from rtrl.engine import Chunk, Loss, Rule, is_carry
 from rtrl.learners import _inputs
+from rtrl.learners._feed import feed
 from rtrl.learners._hidden import prediction_like
 from rtrl.learners._learner import OnlineLearner
+from rtrl.learners._shard import shard
 from rtrl.learners._step import advance_many
 from rtrl.validate import require_integer
 
@@ -57,6 +61,9 @@ def memory_report(
     loss: Loss | None = None,
     optimizer: optax.GradientTransformation | None = None,
     target: PyTree[Array] | None = None,
+    mesh: Mesh | None = None,
+    batch: str | None = None,
+    modules: str | None = None,
 ) -> MemoryReport:
     """Say what learning a model will need in memory, before starting.
 
@@ -72,6 +79,7 @@ def memory_report(
         optimizer: default ``optax.adam``, two numbers per parameter.
         target: an example of a target of all samples at one timestep, ``([batch,] ...)``; default:
             one like a prediction.
+        mesh, batch, modules: as for `rtrl.shard`; the report is then of one device.
 
     Raises:
         ValueError: an argument of the wrong kind, or a rule that does not fit a cell, named.
@@ -87,10 +95,13 @@ def memory_report(
     lead = (chunk,) if batch_size is None else (chunk, batch_size)
     dtype = _inputs.float_dtype(model)
     size = getattr(model, "in_size", None)
-    xs = jnp.zeros(lead, jnp.int32) if size is None else jnp.zeros((*lead, size), dtype)
+    xs: Any = jnp.zeros(lead, jnp.int32) if size is None else jnp.zeros((*lead, size), dtype)
     one = prediction_like(state) if target is None else target
     ys = jax.tree.map(lambda a: jnp.zeros((chunk, *a.shape), a.dtype), one)
     data = Chunk(xs, ys, jnp.ones(lead, dtype))
+    if mesh is not None:
+        state = shard(state, mesh, batch, modules)
+        data = feed(state, data, time=True)
     # The very program that `scan` runs, donation included, so that the figure is its own.
     program = advance_many.donating.lower(learner, data, chunk, state).compile()
     analysis: Any = program.memory_analysis()
@@ -121,4 +132,10 @@ def _half_squared_error(prediction: PyTree[Array], target: PyTree[Array]) -> Arr
 
 
 def _bytes(tree: Any) -> int:
-    return sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(tree) if hasattr(a, "dtype"))
+    """Of arrays, on the device that has most of them."""
+
+    def here(a) -> int:
+        shape = a.sharding.shard_shape(a.shape) if isinstance(a, jax.Array) else a.shape
+        return math.prod(shape) * a.dtype.itemsize
+
+    return sum(here(a) for a in jax.tree.leaves(tree) if hasattr(a, "dtype"))

@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import ArrayLike, PyTree
 
 from rtrl.learners import _inputs
+from rtrl.learners._feed import samples_here
 from rtrl.learners._hidden import example_input, hidden, prediction_like
-from rtrl.learners._state import LearnerState
+from rtrl.learners._state import LearnerState, batch_size_of
 from rtrl.learners._stream_item import as_input, as_target
 from rtrl.learners._stream_state import StreamState, lead_of, targets_like
 from rtrl.validate import require, require_integer
@@ -46,6 +47,8 @@ def open_stream(
         return eqx.tree_at(lambda s: s.learner, state, inner)
     require(isinstance(state, LearnerState), "state", "one that is not in a stream", type(state))
     lead = lead_of(state)
+    expected = "one that this process has all of (learn by scan where there are several processes)"
+    require(samples_here(state) == batch_size_of(state), "state", expected, "a part of it")
     dtype = _inputs.float_dtype(state.model)
     x = example_input(state) if x is None else as_input(state, x, dtype)
     # A guess at what targets are may be corrected by the first that comes; an example may not.

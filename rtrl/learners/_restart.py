@@ -8,7 +8,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
 from rtrl.cells import cells_of
-from rtrl.engine import Carry, axes_of, is_carry, seldom, total_square, vary
+from rtrl.engine import (
+    Carry,
+    axes_of,
+    is_carry,
+    kept_in_place,
+    placement_of,
+    seldom,
+    total_square,
+    vary,
+)
 from rtrl.learners._jit import Jitted
 
 
@@ -33,6 +42,7 @@ def restarted(
                 lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, carry.trace
             ),
             None if carry.newest is None else state,
+            placement=carry.placement,
         )
         if mask is None:
             return fresh
@@ -52,8 +62,12 @@ def restarted(
     return tuple(map(anew, cells, carry, each))
 
 
-#: The same, compiled.
-restart = Jitted(restarted)
+@Jitted
+def restart(
+    model: PyTree, carry: PyTree, masks: Bool[Array, "*batch"] | list[Array] | None
+) -> PyTree:
+    """The same, compiled."""
+    return kept_in_place(restarted(model, carry, masks))
 
 
 def renew(
@@ -75,6 +89,7 @@ def renew(
     Returns the carry, and which samples have lost the memory of a cell.
     """
     lead = jax.tree.leaves(carry)[0].shape[: int(batched)]
+    spread = placement_of(carry) is not None
     none = vary(jnp.zeros(lead, bool), axes_of(carry))
     numbers, rest = eqx.partition(carry, eqx.is_inexact_array)
     params, static = eqx.partition(model, eqx.is_inexact_array)
@@ -82,7 +97,9 @@ def renew(
     def repair(value, params):
         numbers, _ = value
         cells = [numbers] if is_carry(numbers) else list(numbers)
-        lost = [~jnp.isfinite(total_square(jax.tree.leaves(c), len(lead))) for c in cells]
+        lost = [
+            ~jnp.isfinite(total_square(jax.tree.leaves(c), len(lead), spread=spread)) for c in cells
+        ]
         if cells[0].newest is not None:
             lost = [jnp.stack(lost).any(0)] * len(lost)
         anew = restarted(eqx.combine(params, static), eqx.combine(numbers, rest), lost)
@@ -90,13 +107,13 @@ def renew(
 
     def look(value, params):
         # One sum over everything tells that there is nothing to do, as nearly always.
-        bad = ~jnp.isfinite(total_square(jax.tree.leaves(value[0])))
+        bad = ~jnp.isfinite(total_square(jax.tree.leaves(value[0]), spread=spread))
         return seldom(repair, bad, value, params)
 
     if suspected is None:
         numbers, lost = look((numbers, none), params)
     else:
         states = [(c.state, c.newest) for c in jax.tree.leaves(numbers, is_leaf=is_carry)]
-        suspected |= ~jnp.isfinite(total_square(jax.tree.leaves(states)))
+        suspected |= ~jnp.isfinite(total_square(jax.tree.leaves(states), spread=spread))
         numbers, lost = seldom(look, suspected, (numbers, none), params)
     return eqx.combine(numbers, rest), lost

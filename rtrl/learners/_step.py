@@ -19,6 +19,7 @@ from rtrl.engine import (
     branch,
     global_norm,
     over_chunks,
+    placement_of,
     seldom,
     sum_over,
     vary,
@@ -29,6 +30,7 @@ from rtrl.learners._guard import bound_data, bound_gradient
 from rtrl.learners._jit import Jitted
 from rtrl.learners._overlap import forgotten, slide
 from rtrl.learners._restart import renew
+from rtrl.learners._shard import in_place
 from rtrl.learners._state import LearnerState, StepOutput, Window, no_loss
 
 
@@ -82,7 +84,7 @@ def _renewed(
     carry, lost = renew(state.model, state.carry, data.weights.ndim == out.loss.ndim + 1)
     restarted = out.restarted.at[-1].add(sum_over(lost.sum().astype(jnp.int32), axes))
     state = dataclasses.replace(state, carry=carry, past=forgotten(state.past, lost))
-    return state, dataclasses.replace(out, restarted=restarted)
+    return in_place(state, dataclasses.replace(out, restarted=restarted))
 
 
 def advance_unrenewed(
@@ -113,7 +115,8 @@ def _learn(
         alarm = sum_over(bounded.sum().astype(jnp.int32), axes) > 0
     result, observed = differentiate(learner, state, data)
     # One number tells whether any of them is not finite, or too large to be squared.
-    norm = global_norm(result.grads)
+    spread = placement_of(state.carry) is not None
+    norm = global_norm(result.grads, spread=spread)
     finite = jnp.isfinite(norm) if looking else jnp.ones((), bool)
     grads, too_large = result.grads, jnp.zeros((), bool)
     if guard is not None and observed is None:  # a filter has a gate of its own
@@ -170,7 +173,8 @@ def _learn(
     )
     length = np.uint32(data.xs.shape[0])
     step = jnp.minimum(state.step, ~length) + length  # ~length: what is left to the largest
-    return LearnerState(model, carry, opt_state, window, guarding, step, state.key, past), out
+    learned = LearnerState(model, carry, opt_state, window, guarding, step, state.key, past)
+    return in_place(learned, out)
 
 
 def _over_samples(losses, counted, axes) -> tuple[Array, Array]:
@@ -230,6 +234,7 @@ def _update(learner, state, grads, go: Bool[Array, ""]) -> tuple[PyTree, PyTree,
     takes longer.
     """
     params, static = eqx.partition(state.model, eqx.is_inexact_array)
+    spread = placement_of(state.carry) is not None
 
     def optimize(params, opt_state, grads):
         updates, opt_state = learner.optimizer.update(grads, opt_state, params)
@@ -243,7 +248,7 @@ def _update(learner, state, grads, go: Bool[Array, ""]) -> tuple[PyTree, PyTree,
     if learner.on_nonfinite != "ignore":
         good = branch(
             go,
-            lambda *now: all_finite(optimize(*now)),
+            lambda *now: all_finite(optimize(*now), spread=spread),
             lambda *now: jnp.zeros((), bool),
             params, state.opt_state, grads,
         )  # fmt: skip

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from rtrl.learners._feed import feed
 from rtrl.learners._guard import Bounds, bounds_of
 from rtrl.learners._hidden import hidden, look_ahead
 from rtrl.learners._interrupt import uninterrupted
@@ -60,7 +61,8 @@ def push(learner: Any, state: StreamState, item: Item) -> tuple[StreamState, Ste
         mask = item.reset if item.reset.ndim else None
         carry = restart(state.model, carry, mask)
     bounds = bounds_of(learner.guard, state.learner.guard)
-    prediction, carry = look_ahead(state.model, carry, item.x[None], None, bounds)
+    xs = feed(state, item.x[None], time=True)
+    prediction, carry = look_ahead(state.model, carry, xs, None, bounds)
 
     state = _hold(state, item, carry)
     if state.held < state.chunk + state.delay:
@@ -132,7 +134,8 @@ def _drop_chunk(state: StreamState, behind: LearnerState, bounds: Bounds) -> Str
     xs[:left], resets[:left] = state.xs[state.chunk :], state.resets[state.chunk :]
     carry = hidden(behind.carry)
     if left:
-        _, carry = look_ahead(behind.model, carry, xs[:left], resets[:left], bounds)
+        data = feed(state, (xs[:left], resets[:left]), time=True)
+        _, carry = look_ahead(behind.model, carry, *data, bounds)
     return StreamState(
         learner=behind,
         carry=carry,

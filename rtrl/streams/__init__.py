@@ -13,3 +13,5 @@ from rtrl.streams._forecaster_state import ForecasterState as ForecasterState
 from rtrl.streams._moments import Moments as Moments
 from rtrl.streams._standardized import Standardized as Standardized
 from rtrl.streams._standardized import StandardizedState as StandardizedState
+from rtrl.streams.many import ManyOutput as ManyOutput
+from rtrl.streams.many import ManyStreams as ManyStreams

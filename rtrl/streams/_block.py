@@ -1,31 +1,15 @@
-"""A block of rows through one compiled loop, however many there are."""
+"""One row of a stream, as all targets of a forecaster see it."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
-from rtrl.learners import QUICK, Jitted
 from rtrl.streams._columns import Columns
 from rtrl.streams._row import Row, TargetState, Told, forecast, learn, see
-
-
-class Rows(NamedTuple):
-    """Rows to come, in buffers of a fixed size of which the first ``count`` are meant.
-
-    Attributes:
-        xs: ``(size, columns, 2)``; ys: ``(size, targets, 2)``, as pairs, NaN where missing.
-        weights, resets: ``(size,)``.
-        count: how many.
-    """
-
-    xs: Any
-    ys: Any
-    weights: Any
-    resets: Any
-    count: Any
+from rtrl.streams._rows import Given
 
 
 class Inside(eqx.Module):
@@ -36,37 +20,11 @@ class Inside(eqx.Module):
     slot: Int[Array, ""]
 
 
-def advance(forecaster: Any, rows: Rows, state: Inside) -> tuple[Inside, Told]:
-    """Take ``rows.count`` rows, one after the other.
-
-    One row that comes live and a thousand from a file run through the same body of the same
-    program, so that how rows were cut into blocks changes no bit.
-    """
-    arrays, static = eqx.partition(state, eqx.is_array)
-    data = rows._replace(count=jnp.int32(0))
-
-    def row_of(t: Any) -> Row:
-        x, y = data.xs[t], data.ys[t]
-        now = y if forecaster.own is None else x[jnp.array(forecaster.own)]
-        return Row(x, y, now, data.weights[t], data.resets[t])
-
-    def body(t, carry):
-        arrays, outs = carry
-        state, out = _one(forecaster, eqx.combine(arrays, static), row_of(t))
-        outs = jax.tree.map(lambda all, one: all.at[t].set(one), outs, out)
-        return eqx.filter(state, eqx.is_array), outs
-
-    size, members = len(rows.weights), len(forecaster.names)
-    shapes = (2,), (), (), (members,), (members,)
-    outs = Told(*(jnp.zeros((size, forecaster.out_size, *shape)) for shape in shapes))
-    arrays, outs = jax.lax.fori_loop(0, rows.count, body, (arrays, outs))
-    return eqx.combine(arrays, static), outs
-
-
-run = Jitted(advance, donate_last=True, options=QUICK)
-
-
-def _one(forecaster: Any, state: Inside, row: Row) -> tuple[Inside, Told]:
+def one_row(forecaster: Any, state: Inside, came: Given) -> tuple[Inside, Told]:
+    """Take a row: every target of it by itself."""
+    x, y = came.x, came.y
+    now = y if forecaster.own is None else x[jnp.array(forecaster.own)]
+    row = Row(x, y, now, came.weight, came.reset)
     columns, levels, moves = state.columns.take(row.x, row.reset, forecaster.memory)
     others = jnp.array(forecaster.others, jnp.int32)  # (targets, columns that are not its own)
     slot = state.slot

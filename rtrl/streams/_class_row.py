@@ -8,29 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from rtrl.learners import QUICK, Jitted
+from rtrl.streams._class_mixture import ClassMixture
 from rtrl.streams._columns import Columns
+from rtrl.streams._rows import Given
 from rtrl.streams.classes import LAGS, ClassFeatures
 
-SHARE = 1e-3  # of the weight, dealt out anew at every row: an expert may come back
 LEAST = -12.0  # log probability: no expert is sure for ever
-
-
-class ClassRows(NamedTuple):
-    """Rows to come, in buffers of a fixed size of which the first ``count`` are meant.
-
-    Attributes:
-        xs: ``(size, columns, 2)``, as pairs, NaN where missing.
-        ys: classes, ``(size,)``; -1 where missing.
-        weights, resets: ``(size,)``.
-        count: how many.
-    """
-
-    xs: Any
-    ys: Any
-    weights: Any
-    resets: Any
-    count: Any
 
 
 class ClassTold(NamedTuple):
@@ -46,6 +29,7 @@ class ClassHeld(NamedTuple):
 
     kept: tuple[PyTree, ...]
     experts: Float[Array, "experts classes"]
+    views: Float[Array, "2 classes"]
     made: Bool[Array, ""]
 
 
@@ -56,14 +40,14 @@ class ClassInside(eqx.Module):
         columns: the inputs' scales.
         last: the newest classes, newest first; the number of classes where there is none.
         experts: the state of each.
-        weights: logarithms of their weights.
+        mixture: how much each counts.
         held: what waits for its class, a ring of ``ahead`` rows; ``slot`` is the place in it.
     """
 
     columns: Columns
     last: Int[Array, " lags"]
     experts: tuple[PyTree, ...]
-    weights: Float[Array, " experts"]
+    mixture: ClassMixture
     held: ClassHeld
     slot: Int[Array, ""]
 
@@ -77,37 +61,18 @@ class ClassInside(eqx.Module):
             eqx.filter_eval_shape(expert.predict, state, features)[1]
             for expert, state in zip(classifier.experts, states, strict=True)
         )
-        held = ClassHeld(kept, jnp.zeros((members, classifier.classes)), jnp.bool_(False))
+        told = jnp.zeros((members, classifier.classes))
+        views = jnp.zeros((2, classifier.classes))
+        held = ClassHeld(kept, told, views, jnp.bool_(False))
         ring = jax.tree.map(lambda a: jnp.zeros((ahead, *a.shape), a.dtype), held)
-        even = jnp.full(members, -np.log(members), jnp.float32)
-        columns = Columns.empty(classifier.in_size)
-        return cls(columns, last, states, even, ring, jnp.int32(0))
+        columns, mixture = Columns.empty(classifier.in_size), ClassMixture.empty(members)
+        return cls(columns, last, states, mixture, ring, jnp.int32(0))
 
 
-def advance_classes(
-    classifier: Any, rows: ClassRows, state: ClassInside
-) -> tuple[ClassInside, ClassTold]:
-    """Take ``rows.count`` rows, one after the other, through one compiled body."""
-    arrays, static = eqx.partition(state, eqx.is_array)
-    size, members = len(rows.weights), len(classifier.names)
-    shapes = (classifier.classes,), (members, classifier.classes), (members,)
-    outs = ClassTold(*(jnp.zeros((size, *shape)) for shape in shapes))
-
-    def body(t, carry):
-        arrays, outs = carry
-        row = rows.xs[t], rows.ys[t], rows.weights[t], rows.resets[t]
-        state, out = _one(classifier, eqx.combine(arrays, static), *row)
-        outs = jax.tree.map(lambda all, one: all.at[t].set(one), outs, out)
-        return eqx.filter(state, eqx.is_array), outs
-
-    arrays, outs = jax.lax.fori_loop(0, rows.count, body, (arrays, outs))
-    return eqx.combine(arrays, static), outs
-
-
-run_classes = Jitted(advance_classes, donate_last=True, options=QUICK)
-
-
-def _one(classifier: Any, state: ClassInside, x, y, weight, reset):
+def one_class_row(classifier: Any, state: ClassInside, row: Given) -> tuple[ClassInside, ClassTold]:
+    """Take a row: learn, see, tell."""
+    weight, reset = row.weight, row.reset
+    x, y = row.x, row.y[0, 0].astype(jnp.int32)
     columns, levels, moves = state.columns.take(x, reset, classifier.memory)
     state = eqx.tree_at(lambda s: s.columns, state, columns)
     others = jnp.array(classifier.others, jnp.int32)
@@ -141,10 +106,8 @@ def _learn(classifier: Any, state: ClassInside, y: Array, weight: Array) -> Clas
         expert.learn(inner, kept, target, weight)
         for expert, inner, kept in zip(classifier.experts, state.experts, held.kept, strict=True)
     )
-    new = jax.nn.log_softmax(state.weights + weight * held.experts[:, target])
-    new = jnp.log((1 - SHARE) * jnp.exp(new) + SHARE / len(new))
-    weights = jnp.where(weight > 0, new, state.weights)
-    return eqx.tree_at(lambda s: (s.experts, s.weights), state, (experts, weights))
+    mixture = state.mixture.learn(held.experts, held.views, target, weight)
+    return eqx.tree_at(lambda s: (s.experts, s.mixture), state, (experts, mixture))
 
 
 def _tell(
@@ -160,9 +123,9 @@ def _tell(
     each = jnp.where(jnp.isfinite(each).all(-1, keepdims=True), each, even)
     each = jax.nn.log_softmax(jnp.maximum(each, LEAST))
     kept = tuple(kept for _, kept, _ in results)
-    now = ClassHeld(kept, each, jnp.bool_(True))
+    mixed = state.mixture.mix(each)
+    now = ClassHeld(kept, each, mixed.views, jnp.bool_(True))
     held = jax.tree.map(lambda ring, value: ring.at[state.slot].set(value), state.held, now)
-    mixed = jax.scipy.special.logsumexp(state.weights[:, None] + each, axis=0)
     experts = tuple(after for _, _, after in results)
     state = eqx.tree_at(lambda s: (s.experts, s.held), state, (experts, held))
-    return state, ClassTold(mixed, each, jnp.exp(state.weights))
+    return state, ClassTold(mixed.mixed, each, jnp.exp(state.mixture.weights))

@@ -4,12 +4,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from rtrl.learners import ONCE, Jitted
 from rtrl.streams._class_row import ClassInside, ClassTold
+from rtrl.streams._rows import RowState
 from rtrl.streams.classes import ClassSizes
 
 
@@ -19,14 +19,17 @@ class Classification(eqx.Module):
     Attributes:
         probabilities: of every class.
         experts: the probabilities that every expert told.
-        weights: how much each counted.
+        weights: how much each counted in the weighted mean.
         skipped: whether the class of this row was missing.
+        held: how many inputs were missing, infinite or beyond 1e18: the last known ones stood for
+            them.
     """
 
     probabilities: Float[np.ndarray, "*time classes"]
     experts: Float[np.ndarray, "*time experts classes"]
     weights: Float[np.ndarray, "*time experts"]
     skipped: Int[np.ndarray, "*time"]
+    held: Int[np.ndarray, "*time"]
 
     @property
     def prediction(self) -> Int[np.ndarray, "*time"]:
@@ -34,7 +37,7 @@ class Classification(eqx.Module):
         return self.probabilities.argmax(-1)
 
 
-class ClassifierState(eqx.Module):
+class ClassifierState(RowState):
     """State of a `Classifier`: an immutable pytree, saved and loaded whole.
 
     Attributes:
@@ -43,34 +46,16 @@ class ClassifierState(eqx.Module):
         begins: whether a new sequence begins with the next row.
     """
 
-    inside: ClassInside
-    items: np.int64
-    begins: np.bool_
 
-
-class BegunClasses:
-    """Probabilities on their way.
-
-    Attributes:
-        parts: of every block what comes out of it, and which rows have no class.
-    """
-
-    def __init__(self, parts: list[tuple[ClassTold, np.ndarray]]):
-        self.parts = parts
-
-    def forecast(self) -> Classification:
-        """Wait for them; time first."""
-        each = [_classification(*part) for part in self.parts]
-        if len(each) == 1:
-            return each[0]
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *each)
-
-
-def _classification(told: ClassTold, missing: np.ndarray) -> Classification:
-    mixed, experts, weights = (np.asarray(a)[: len(missing)] for a in told)
+def classification_of(
+    rows: int | slice, told: ClassTold, missing: np.ndarray, held: np.ndarray
+) -> Classification:
+    """Of some rows of what came out of the loop."""
+    mixed, experts, weights = (np.asarray(a)[rows] for a in told)
     return Classification(
-        np.exp(mixed.astype(np.float64)), np.exp(experts), weights, missing.astype(np.int32)
-    )
+        np.exp(mixed.astype(np.float64)), np.exp(experts), weights,
+        missing[rows].astype(np.int32), held[rows].astype(np.int32),
+    )  # fmt: skip
 
 
 def _begin(classifier: Any, key: PRNGKeyArray) -> ClassInside:
@@ -81,8 +66,3 @@ def _begin(classifier: Any, key: PRNGKeyArray) -> ClassInside:
 
 
 begin_classes = Jitted(_begin, options=ONCE)
-
-
-def copied(state: ClassifierState) -> ClassifierState:
-    copy = jax.tree.map(lambda a: jnp.copy(a) if eqx.is_array(a) else a, state.inside)
-    return ClassifierState(copy, state.items, state.begins)

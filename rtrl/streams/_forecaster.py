@@ -1,25 +1,26 @@
 """Forecasts of a stream in its own units, never much worse than the simple thing."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
-import jax
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
-from rtrl.learners import naming_item, uninterrupted, unpack
+from rtrl.learners import Jitted
 from rtrl.streams import experts as kinds
 from rtrl.streams._begin import begin
-from rtrl.streams._block import Rows, run
+from rtrl.streams._block import Inside, one_row
+from rtrl.streams._by_rows import ByRows
 from rtrl.streams._default_experts import default_experts
-from rtrl.streams._forecaster_state import Begun, Forecast, ForecasterState, copied
+from rtrl.streams._forecaster_state import Forecast, ForecasterState, forecast_of
 from rtrl.streams._pair import LARGEST, as_numbers, split
-from rtrl.streams._rows import BLOCK, NUMBERS, padded
+from rtrl.streams._row import Told
+from rtrl.streams._rows import Given
 from rtrl.validate import require, require_integer
 
 
-class Forecaster(eqx.Module):
+class Forecaster(ByRows[ForecasterState, Forecast]):
     """Experts, a recurrent network among them, weighed online: a stream's forecast in its units.
 
     ::
@@ -100,198 +101,36 @@ class Forecaster(eqx.Module):
         require(len(self.experts) > 0, "experts", "at least one", experts)
 
     @property
-    def ahead(self) -> int:
-        """Rows from the last value known to the one that is forecast."""
-        return max(self.delay, 1)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """One for every forecast of the experts."""
-        return tuple(name for expert in self.experts for name in expert.names)
-
-    @property
     def others(self) -> tuple[tuple[int, ...], ...]:
         """For every target the inputs that are not its own value."""
         own = (None,) * self.out_size if self.own is None else self.own
         return tuple(tuple(i for i in range(self.in_size) if i != mine) for mine in own)
 
     @property
-    def block(self) -> int:
-        """Rows that go in at once, at most."""
-        return max(8, min(BLOCK, NUMBERS // max(1, self.in_size)))
+    def _told(self) -> Any:
+        members = (len(self.names),)
+        shape: Any = Told
+        return shape(*((self.out_size, *shape) for shape in ((2,), (), (), members, members)))
 
-    def init(self, *, key: PRNGKeyArray | None = None) -> ForecasterState:
-        """Give the state before the first row.
+    def _row(self, inside: Inside, row: Given) -> tuple[Inside, Told]:
+        return one_row(self, inside, row)
 
-        Args:
-            key: of what is random in experts; default ``jax.random.key(0)``.
-        """
-        inside = begin(self, jax.random.key(0) if key is None else key)
-        return ForecasterState(inside, np.int64(0), np.bool_(False))
+    @property
+    def _beginning(self) -> Jitted:
+        return begin
 
-    def step(
-        self,
-        state: ForecasterState,
-        x: ArrayLike,
-        y: ArrayLike | None = None,
-        weight: ArrayLike = 1.0,
-        reset: ArrayLike = False,
-    ) -> tuple[ForecasterState, Forecast]:
-        """Take one row: forecast from its input, and learn from its target.
+    def _begin(self, key: PRNGKeyArray) -> ForecasterState:
+        return ForecasterState(begin(self, key), np.int64(0), np.bool_(False))
 
-        Args:
-            state: from `init` or the last call.
-            x: input, ``(in_size,)``.
-            y: the target of the input ``delay`` rows before, ``(out_size,)``, ``None`` if there is
-                none. The first ``delay`` are values of the targets all the same.
-            weight: of that target.
-            reset: whether a new sequence begins with this row: lags and hidden states go.
+    def _one_target(self, y: ArrayLike) -> np.ndarray:
+        return as_numbers(y, "y", (self.out_size,))
 
-        Returns the new state, and the forecast.
+    def _targets(self, ys: ArrayLike | None, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        shape = rows, self.out_size
+        numbers = np.full(shape, np.nan) if ys is None else as_numbers(ys, "ys", shape)
+        return split(numbers), np.asarray(~(np.abs(numbers) <= LARGEST).all(-1))
 
-        Raises:
-            ValueError: an argument of the wrong shape or kind, named; nothing has changed then.
-        """
-        x = as_numbers(x, "x", (self.in_size,))
-        y = None if y is None else as_numbers(y, "y", (self.out_size,))[None]
-        state, told = uninterrupted(
-            self._take, state, x[None], y, np.reshape(weight, (1,)), np.reshape(reset, (1,))
-        )
-        return state, jax.tree.map(lambda a: a[0], told.forecast())
-
-    def scan(
-        self,
-        state: ForecasterState,
-        xs: ArrayLike,
-        ys: ArrayLike | None = None,
-        *,
-        weights: ArrayLike | None = None,
-        resets: ArrayLike | None = None,
-    ) -> tuple[ForecasterState, Forecast]:
-        """Take many rows, one after the other, as single steps would: bit for bit.
-
-        Args:
-            state: from `init` or the last call.
-            xs: inputs, ``(time, in_size)``.
-            ys: ``(time, out_size)``: ``ys[t]`` comes with ``xs[t]``, ``delay`` rows after its own.
-            weights, resets: ``(time,)``.
-
-        Returns the new state, and the forecasts, time first.
-
-        Raises:
-            ValueError: as `step`.
-        """
-        state, told = self.begin(state, xs, ys, weights=weights, resets=resets)
-        return state, told.forecast()
-
-    def begin(
-        self,
-        state: ForecasterState,
-        xs: ArrayLike,
-        ys: ArrayLike | None = None,
-        *,
-        weights: ArrayLike | None = None,
-        resets: ArrayLike | None = None,
-    ) -> tuple[ForecasterState, Begun]:
-        """Begin what `scan` does, and don't wait for it: meanwhile the next rows can be read.
-
-        Args:
-            state, xs, ys, weights, resets: as for `scan`.
-
-        Returns the new state, which may be used at once, and what gives the forecasts.
-
-        Raises:
-            ValueError: as `step`.
-        """
-        xs = as_numbers(xs, "xs", (None, self.in_size))
-        ys = None if ys is None else as_numbers(ys, "ys", (len(xs), self.out_size))
-        weights = np.broadcast_to(1.0 if weights is None else weights, (len(xs),))
-        resets = np.broadcast_to(False if resets is None else resets, (len(xs),))
-        parts = []
-        for first in range(0, len(xs), self.block):
-            now = slice(first, first + self.block)
-            state, told = uninterrupted(
-                self._take, state, xs[now], None if ys is None else ys[now], weights[now],
-                resets[now],
-            )  # fmt: skip
-            parts += told.parts
-        return state, Begun(parts)
-
-    def stream(
-        self,
-        state: ForecasterState,
-        source: Iterable[tuple],
-        chunk: int = 1,
-        delay: int | None = None,
-    ) -> Iterator[tuple[ForecasterState, Forecast]]:
-        """Forecast every item of a live source at once, and learn from each.
-
-        Args:
-            state: from any call; the one yielded last holds all there is.
-            source: items as `OnlineLearner.stream` takes them.
-            chunk: without effect: learning takes row by row.
-            delay: that of the forecaster, if given.
-
-        Returns an iterator of pairs, as of `step`.
-
-        Raises:
-            ValueError: an argument, or an item named by its number.
-        """
-        expected = f"the forecaster's {self.delay}"
-        require(delay is None or delay == self.delay, "delay", expected, delay)
-        return self._stream(state, source)
-
-    def _stream(self, state, source):
-        for item in source:
-            with naming_item(state.items, state):
-                state, out = self.step(state, *unpack(item))
-            yield state, out
-
-    def predict(self, state: ForecasterState, x: ArrayLike) -> Forecast:
-        """Forecast one row without learning; the state is not touched.
-
-        Args:
-            state: from any call.
-            x: input, ``(in_size,)``.
-
-        Returns the forecast.
-        """
-        after, out = self.step(copied(state), x)
-        del after
-        return out
-
-    def reset(self, state: ForecasterState) -> ForecasterState:
-        """Begin a new sequence with the next row: lags and hidden states go, the rest stays.
-
-        Args:
-            state: from any call.
-
-        Returns the new state.
-        """
-        return ForecasterState(state.inside, state.items, np.bool_(True))
-
-    def _take(self, state, xs, ys, weights, resets):
-        require(
-            not state.inside.slot.is_deleted(),
-            "state",
-            "one that is still there (with donate=True a call uses it up)",
-            "one that an earlier call has used up",
-        )
-        if not self.donate:
-            state = copied(state)
-        count, size = len(xs), self.block
-        ys = np.full((count, self.out_size), np.nan) if ys is None else ys
-        resets = np.array(resets, bool)
-        resets[0] |= state.begins
-        rows = Rows(
-            xs=padded(split(xs), size),
-            ys=padded(split(ys), size),
-            weights=padded(np.asarray(weights, np.float32), size),
-            resets=padded(resets, size),
-            count=np.int32(count),
-        )
-        inside, outs = run(self, rows, state.inside)
-        missing = np.asarray(~(np.abs(ys) <= LARGEST).all(-1))
-        return ForecasterState(inside, state.items + count, np.bool_(False)), Begun(
-            [(outs, missing)]
-        )
+    def _tell(
+        self, rows: int | slice, told: Told, missing: np.ndarray, held: np.ndarray
+    ) -> Forecast:
+        return forecast_of(rows, told, missing, held)

@@ -1,17 +1,15 @@
 """What a forecaster knows, and what it tells."""
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from rtrl.streams._block import Inside
 from rtrl.streams._pair import join
 from rtrl.streams._row import Told
+from rtrl.streams._rows import RowState
 
 
-class ForecasterState(eqx.Module):
+class ForecasterState(RowState):
     """State of a `Forecaster`: an immutable pytree, saved and loaded whole.
 
     Attributes:
@@ -19,10 +17,6 @@ class ForecasterState(eqx.Module):
         items: rows taken so far.
         begins: whether a new sequence begins with the next row.
     """
-
-    inside: Inside
-    items: np.int64
-    begins: np.bool_
 
 
 class Forecast(eqx.Module):
@@ -33,43 +27,24 @@ class Forecast(eqx.Module):
         experts: what every expert said.
         weights: how much each counted, before any correction of what they have in common.
         skipped: whether a target of this row was missing, or beyond 1e18.
+        held: how many inputs were, so that the last known ones stood for them.
     """
 
     prediction: Float[np.ndarray, "*time targets"]
     experts: Float[np.ndarray, "*time targets experts"]
     weights: Float[np.ndarray, "*time targets experts"]
     skipped: Int[np.ndarray, "*time"]
+    held: Int[np.ndarray, "*time"]
 
 
-class Begun:
-    """Forecasts on their way.
-
-    Attributes:
-        parts: of every block what comes out of it, and which rows have a target missing.
-    """
-
-    def __init__(self, parts: list[tuple[Told, Bool[np.ndarray, " rows"]]]):
-        self.parts = parts
-
-    def forecast(self) -> Forecast:
-        """Wait for them; time first."""
-        each = [_forecast(*part) for part in self.parts]
-        if len(each) == 1:
-            return each[0]
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *each)
-
-
-def _forecast(told: Told, missing: np.ndarray) -> Forecast:
-    base, unit, change, forecasts, weights = (np.asarray(a)[: len(missing)] for a in told)
+def forecast_of(rows: int | slice, told: Told, missing: np.ndarray, held: np.ndarray) -> Forecast:
+    """Of some rows of what came out of the loop, in the data's own units."""
+    base, unit, change, forecasts, weights = (np.asarray(a)[rows] for a in told)
     base, unit = join(base), unit.astype(np.float64)
     return Forecast(
         prediction=base + unit * change,
         experts=base[..., None] + unit[..., None] * forecasts,
         weights=weights,
-        skipped=missing.astype(np.int32),
+        skipped=missing[rows].astype(np.int32),
+        held=held[rows].astype(np.int32),
     )
-
-
-def copied(state: ForecasterState) -> ForecasterState:
-    copy = jax.tree.map(lambda a: jnp.copy(a) if eqx.is_array(a) else a, state.inside)
-    return ForecasterState(copy, state.items, state.begins)

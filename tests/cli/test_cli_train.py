@@ -3,6 +3,7 @@
 import sys
 from types import SimpleNamespace
 
+import injected_faults as faults
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,6 +74,17 @@ def test_resuming_a_run_changes_no_bit(kind, tmp_path):
         del one["steps_per_second"]
         assert all(value is not None for value in one.values())
     assert figures[0] == pytest.approx(figures[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "kalman"])
+def test_a_stream_by_either_optimizer_goes_back_to_good_parameters(optimizer):
+    """Measured with every fault of a stream: `bench/results/faults_divergence.json`."""
+    guard = faults.command_line(optimizer, width=4, hidden=4).learner.learner.guard
+    assert guard.divergence == 100
+    model = rtrl.SequenceModel(1, 1, 4, 1, lambda n, key: rtrl.cells.LRU(n, 4, key=key),
+                               key=jax.random.key(0))  # fmt: skip
+    others = _setup.build_learner(_setup.Setup("digits"), "labelled", _data.cross_entropy, model)
+    assert others.guard.divergence is None
 
 
 def test_a_seed_decides_everything(tmp_path):

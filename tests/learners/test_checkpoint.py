@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rtrl.learners import _checkpoint, load, save
+from rtrl.learners import _archive, load, save
 
 
 class _Model(eqx.Module):
@@ -214,7 +214,7 @@ def test_files_that_are_not_states_are_refused(tmp_path):
 
 
 def test_a_newer_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(_checkpoint, "_VERSION", 7)
+    monkeypatch.setattr(_archive, "VERSION", 7)
     save(tmp_path / "state", jnp.zeros(3))
     monkeypatch.undo()
     message = _refusal(tmp_path / "state", jnp.zeros(3))
@@ -277,7 +277,7 @@ def _fail_at(monkeypatch, module: Any, name: str, call: int, error: BaseExceptio
 @pytest.mark.parametrize(
     ("module", "name", "call"),
     [
-        (_checkpoint, "_to_numpy", 3),  # in the middle of the data
+        (_archive, "_to_numpy", 3),  # in the middle of the data
         (os, "fsync", 0),
         (os, "replace", 0),
     ],

@@ -63,15 +63,30 @@ def test_experts_are_what_they_are_called(told, model):
         np.testing.assert_allclose(told.experts[t, where["after the last class"]], after, rtol=1e-4)
 
 
-def test_weights_are_those_of_bayes_with_a_share(told, model):
+def test_weights_are_those_of_bayes_with_a_share_and_the_product_follows_its_gradient(told, model):
+    """The mixture by hand, in float64."""
     _, ys = chain()
     weights = np.full(len(model.names), 1 / len(model.names))
-    for t in range(1, 200):
-        weights = weights * told.experts[t - 1, :, int(ys[t])]
-        weights = 0.999 * weights / weights.sum() + 0.001 / len(weights)
+    exponents, judge = weights.copy(), np.array([0.7, 0.3])
+    for t in range(200):
+        each = told.experts[t].astype(float)
+        product = np.prod(each ** exponents[:, None], 0)
+        product /= product.sum()
+        views = np.stack([weights @ each, product])
         np.testing.assert_allclose(told.weights[t], weights, rtol=2e-3, atol=1e-6)
-    mixed = np.einsum("te,tec->tc", told.weights, told.experts)
-    np.testing.assert_allclose(told.probabilities, mixed, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(told.probabilities[t], judge @ views, rtol=1e-4, atol=1e-6)
+        now, logs = int(ys[min(t + 1, ROWS - 1)]), np.log(each)
+        slope = logs @ product - logs[:, now]  # of the product's surprise
+        shifted = np.prod(each ** (exponents + 1e-6 * slope)[:, None], 0)
+        rise = np.log(product[now]) - np.log(shifted[now] / shifted.sum())
+        assert rise == pytest.approx(1e-6 * slope @ slope, rel=1e-3, abs=1e-12)
+        exponents -= 0.02 * slope
+        weights, judge = (
+            0.999 * new / new.sum() + 0.001 / len(new)
+            for new in (weights * each[:, now], judge * views[:, now])
+        )
+    assert np.abs(told.probabilities[:200] - np.einsum(
+        "te,tec->tc", told.weights[:200], told.experts[:200])).max() > 0.01  # fmt: skip
 
 
 def test_how_rows_are_cut_changes_no_bit(told, model):
@@ -86,6 +101,7 @@ def test_how_rows_are_cut_changes_no_bit(told, model):
             state, out = model.scan(state, xs[rows], ys[rows])
         parts.append(out)
         first += count
+    assert state.items == ROWS
     np.testing.assert_array_equal(np.concatenate([p.probabilities for p in parts]),
                                   told.probabilities)  # fmt: skip
 

@@ -255,6 +255,10 @@ def test_a_missing_target_stops_no_other():
     assert nrmse(out.prediction[200:], y[200:]) < 1.1 * nrmse(whole.prediction[200:], y[200:])
     assert np.allclose(out.prediction[:, 0], alone.prediction[:, 0], atol=1e-4)
     assert out.skipped.sum() == 100
+    # What can't be taken is as what is not there, and is counted too.
+    _, wild = run(one, np.where(np.isnan(gone), 1e38, gone))
+    assert np.array_equal(wild.prediction, out.prediction)
+    assert wild.skipped.sum() == 100 and (wild.held == np.isnan(gone).sum(1)).all()
 
 
 def test_forecasts_look_ahead_without_learning_and_resets_forget_lags():

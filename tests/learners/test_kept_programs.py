@@ -1,0 +1,131 @@
+"""Compiled programs in files: found again by what they are made of, and by nothing less."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+import rtrl
+from rtrl.learners import Jitted, keep_program
+from rtrl.streams import Forecaster, experts
+
+TRACED: list[str] = []
+
+
+def function(scale, x):
+    TRACED.append("again")
+    return {"y": scale["by"] * jnp.sin(x), "static": "kept"}
+
+
+def given(by=2.0):
+    return {"by": np.float32(by), "name": "a"}, jnp.arange(5.0)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    config: Any = jax.config
+    settings = {"jax_compilation_cache_dir": str(tmp_path),
+                "jax_persistent_cache_min_compile_time_secs": 0.0}  # fmt: skip
+    before = {name: getattr(config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    TRACED.clear()
+    yield tmp_path
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def programs(folder):
+    return sorted(folder.glob("*.program"))
+
+
+def test_a_kept_program_is_found_and_gives_the_same(folder):
+    expected = Jitted(function)(*given())
+    TRACED.clear()
+    for traced in (1, 0):  # compiled and written; then read
+        jitted = Jitted(function)
+        keep_program(jitted, "about", *given())
+        assert len(TRACED) == traced and len(programs(folder)) == 1
+        TRACED.clear()
+        rest, last = jitted.arrays_of(*given(3.0))
+        np.testing.assert_array_equal(
+            jitted.bind(*given()).program(rest, last)[0], 1.5 * expected["y"]
+        )
+        assert not TRACED
+    found = jitted(*given())  # traced, for what is no array; the program is the one of the file
+    assert found["static"] == "kept" and len(TRACED) == 1
+    np.testing.assert_array_equal(found["y"], expected["y"])
+
+
+def test_what_a_program_depends_on_is_in_its_name(folder, monkeypatch):
+    keep_program(Jitted(function), "about", *given())
+    for about, arguments in (("else", given()), ("about", (given()[0], jnp.arange(6.0)))):
+        keep_program(Jitted(function), about, *arguments)
+    with jax.debug_nans(True):
+        keep_program(Jitted(function), "about", *given())
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
+    keep_program(Jitted(function), "about", *given())
+    assert len(programs(folder)) == 5 and len(TRACED) == 5
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")  # where it lies changes nothing
+    keep_program(Jitted(function), "about", *given())
+    assert len(programs(folder)) == 5 and len(TRACED) == 5
+
+
+def test_it_is_compiled_and_not_taken_from_where_it_can_not_be_written_again(folder):
+    jax.jit(lambda x: x + 1)(jnp.arange(3.0)).block_until_ready()
+    others = len([*folder.iterdir()])
+    assert others > 0  # JAX keeps its programs here
+    jitted = Jitted(function)
+    for _ in range(2):
+        keep_program(jitted, "about", *given())
+    assert len([*folder.iterdir()]) == others + 1 == others + len(programs(folder))
+    jax.jit(lambda x: x + 2)(jnp.arange(3.0)).block_until_ready()
+    assert len([*folder.iterdir()]) > others + 1  # and goes on to
+
+
+def test_a_program_that_does_not_run_is_compiled_anew(folder):
+    keep_program(Jitted(function), "about", *given())
+    (path,) = programs(folder)
+    keep_program(Jitted(function), "about", given()[0], jnp.arange(6.0))
+    (other,) = {*programs(folder)} - {path}
+    path.write_bytes(other.read_bytes())  # it loads, but is for other shapes
+    jitted = Jitted(function)
+    keep_program(jitted, "about", *given())
+    assert len(TRACED) == 3
+    np.testing.assert_array_equal(jitted(*given())["y"], 2 * jnp.sin(jnp.arange(5.0)))
+
+
+def test_a_damaged_file_is_written_anew_and_a_folder_that_is_none_is_no_trouble(folder):
+    keep_program(Jitted(function), "about", *given())
+    (path,) = programs(folder)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    keep_program(Jitted(function), "about", *given())
+    assert len(TRACED) == 2 and len(path.read_bytes()) > len(whole) // 2
+    jax.config.update("jax_compilation_cache_dir", str(path))  # a file
+    jitted = Jitted(function)
+    keep_program(jitted, "about", *given())
+    np.testing.assert_array_equal(jitted(*given())["y"], 2 * jnp.sin(jnp.arange(5.0)))
+    jax.config.update("jax_compilation_cache_dir", None)
+    keep_program(Jitted(function), "other", *given())
+    assert len(programs(folder)) == 1
+
+
+def test_a_forecaster_begins_with_kept_programs(folder):
+    one, key = Forecaster(1, experts=[experts.Plain()], memory=999.0), jax.random.key(0)
+    rows = np.arange(30.0)[:, None] ** 0.5
+    plain = one.scan(one.init(key=key), rows, rows)[1].prediction
+    for _ in range(2):
+        one.keep_programs("plain", key)
+        state, kept = one.scan(one.init(key=key), rows, rows)
+        np.testing.assert_array_equal(kept.prediction, plain)
+        assert len(programs(folder)) == 2
+    rtrl.save(folder / "state", state)
+    loaded = rtrl.load(folder / "state", like=one.init(key=key))
+    first, second = (one.step(s, rows[0])[1].prediction for s in (state, loaded))
+    np.testing.assert_array_equal(first, second)
