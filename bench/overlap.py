@@ -215,6 +215,8 @@ def draw(path: Path) -> None:
                 panel.annotate(text, (r["runs"], y), xytext=(4, 3), textcoords="offset points",
                                fontsize=8, color=color)  # fmt: skip
         panel.set(xscale="log", yscale="log", title=title, xlabel="timesteps run for every new one")
+        panel.set_xticks((1, 2, 4, 8, 16), ("1", "2", "4", "8", "16"))
+        panel.set_xticks((), minor=True)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("1 - cosine to BPTT's gradient")
     panels[1].legend(frameon=False)

@@ -33,3 +33,5 @@ from rtrl.analysis._width import ginibre_energy as ginibre_energy
 from rtrl.analysis._width import log_ginibre_energy as log_ginibre_energy
 from rtrl.analysis._width import ring_energy as ring_energy
 from rtrl.analysis._width import sampled_energy as sampled_energy
+from rtrl.analysis._windows import Windows as Windows
+from rtrl.analysis._windows import choose_window as choose_window

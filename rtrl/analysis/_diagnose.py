@@ -64,15 +64,10 @@ def diagnose(
         "learner", "an OnlineLearner, or a Standardized one", type(learner).__name__,
     )  # fmt: skip
     plain, now, xs, ys, held = _innermost(learner, state, xs, ys)
-    require(plain.overlap == 0, "learner", "one whose chunks do not overlap", plain.overlap)
     data = prepare(now.model, xs, ys, weights, resets, batch_size_of(now))
     length = len(data.xs) - held
-    require(
-        length >= SHORTEST_WINDOW,
-        "xs",
-        f"at least {SHORTEST_WINDOW + held} timesteps",
-        len(data.xs),
-    )
+    least = max(SHORTEST_WINDOW, plain.overlap + 1)
+    require(length >= least, "xs", f"at least {least + held} timesteps", len(data.xs))
     data = _usable(jax.tree.map(lambda a: jnp.asarray(a)[:length], data))
     require(bool((data.weights > 0).any()), "ys", "a window with targets", "none with a weight")
     if chunk is None:

@@ -51,12 +51,18 @@ def measure(
     own = whole
     if not learner.rule.whole_sequence or chunk < K:
         own = sequence_gradient(
-            model, learner.loss, xs, ys, rule=learner.rule, chunk=chunk, **data_of
-        )[1]
+            model, learner.loss, xs, ys, rule=learner.rule, chunk=chunk, overlap=learner.overlap,
+            **data_of,
+        )[1]  # fmt: skip
     cosines = {name: float(c) for name, c in cosine_by_layer(own, whole).items()}
     again = replay(learner, state, xs, ys, chunk=chunk, **data_of)
     rates = _rates(learner, state, own)
-    recomputed = _recompute(model, learner.rule, xs, batch, resets)
+    # Where chunks overlap, traces are those of so many timesteps ago.
+    kept = K - learner.overlap
+    behind = [jax.tree.map(lambda a: a[:kept], seen) for seen in records]
+    recomputed = _recompute(
+        model, learner.rule, xs[:kept], batch, None if resets is None else resets[:kept]
+    )
 
     total = _norm(whole)
     paths = _cell_paths(model)
@@ -82,7 +88,7 @@ def measure(
             cosine=cosines.get(name, float("nan")),
             gates=gates(cell, seen),
             lag_share=_lag_share(cell, seen, lags),
-            staleness=staleness(cell, carried[i], fresh[i], seen),
+            staleness=staleness(cell, carried[i], fresh[i], behind[i]),
             update=again.updates.get(name, float("nan")),
             rate=rates.get(name, float("nan")),
         ))  # fmt: skip

@@ -165,9 +165,9 @@ def place_of(states: PyTree, path: list[Record]) -> float:
 
 
 def stacked_states(model: PyTree, carry: PyTree) -> list[Array]:
-    """The states of all cells, ``([B,] d, N)`` each."""
+    """The newest states of all cells, ``([B,] d, N)`` each."""
     carries = jax.tree.leaves(carry, is_leaf=lambda c: isinstance(c, Carry))
     return [
-        jnp.asarray(Modules(cell).stack(c.state))
+        jnp.asarray(Modules(cell).stack(c.state if c.newest is None else c.newest))
         for cell, c in zip(cells_of(model), carries, strict=True)
     ]

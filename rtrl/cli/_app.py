@@ -9,6 +9,7 @@ import typer
 from rtrl.cli._command_compare import compare
 from rtrl.cli._command_state import export, inspect, tasks
 from rtrl.cli._command_stream import stream
+from rtrl.cli._command_sweep import sweep
 from rtrl.cli._command_train import train
 from rtrl.cli._errors import UsageError
 from rtrl.cli._given import given_as
@@ -47,6 +48,7 @@ def rtrl_(
     rtrl train laser --horizon 5                  a real laser, one pass
     rtrl train digits --epochs 10                 digits, pixel by pixel
     rtrl compare digits --rules RTRL,BPTT         rules side by side
+    rtrl sweep laser.toml                         every combination of settings, every seed
     rtrl stream log.csv --target speed            your own rows, as they come
     tail -f log.csv | rtrl stream - --target speed --horizon 5 > forecast.csv
     rtrl inspect rtrl_out/log/state.rtrl          what it has become
@@ -54,7 +56,7 @@ def rtrl_(
     """
 
 
-for command in (tasks, train, compare, stream, inspect, export):
+for command in (tasks, train, compare, sweep, stream, inspect, export):
     app.command()(command)
 
 

@@ -53,6 +53,13 @@ class Data(NamedTuple):
     columns: tuple[Column, ...] = ()
 
 
+def longest(data: Data) -> int:
+    """Timesteps of the longest sequence of a task that is no stream."""
+    if data.kind == "labelled":
+        return int(data.content.train.lengths.max())
+    return len(data.content(0, 1).xs)
+
+
 def squared_error(prediction, target):
     """Half of it, over the targets that are there; NaN, which teaches nothing, if none is."""
     there = jnp.isfinite(target)

@@ -33,8 +33,8 @@ def rule_names() -> list[str]:
     return [name + _needed(name) for name in _exported(rtrl.rules, rtrl.rules.Rule)]
 
 
-def find_cell(name: str) -> type[rtrl.Cell]:
-    return getattr(rtrl.cells, _match("--cell", name, cell_names()))
+def find_cell(name: str, argument: str = "--cell") -> type[rtrl.Cell]:
+    return getattr(rtrl.cells, _match(argument, name, cell_names()))
 
 
 def find_rule(name: str, argument: str = "--rule") -> rtrl.rules.Rule:

@@ -31,7 +31,8 @@ Overlap = Annotated[
     typer.Option(
         min=0,
         help="Timesteps before every chunk that are run again with it, so that errors reach back "
-        "over at least as many [default: 0].",
+        "over at least as many [default: as many as the chunk has, at most 16; 0 where that gives "
+        "nothing: one layer, chunks of 1, a rule or sequences that do not reach so far].",
     ),
 ]
 Depth = Annotated[

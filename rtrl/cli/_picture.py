@@ -92,7 +92,7 @@ def _draw_curves(
         everything = np.concatenate([values, shown[shown > 0]])
         low, high = everything.min() / 1.3, min(everything.max(), 5 * np.median(everything)) * 1.2
         if high / low > 8:
-            _log_axis(axes)
+            log_axis(axes)
         axes.set_ylim(low if high / low > 8 else 0, high)
     axes.grid(axis="y", color="0.9")
     entries.sort(key=lambda entry: (entry[0] != entry[0], -entry[0]))  # as they lie in the picture
@@ -121,7 +121,7 @@ def _draw_weights(
     )  # fmt: skip
 
 
-def _log_axis(axes: Any) -> None:
+def log_axis(axes: Any) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.set_yscale("log")

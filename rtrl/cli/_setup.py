@@ -9,10 +9,11 @@ import equinox as eqx
 import jax
 
 import rtrl
-from rtrl.cli._data import TOKENS, Data
+from rtrl.cli._data import TOKENS, Data, longest
 from rtrl.cli._errors import UsageError, refuse
 from rtrl.cli._names import FILE, cell_names, find_cell, find_rule, rule_name
 
+OVERLAP = 16  # timesteps that a chunk of as many or more is run again with
 WARMUP = 100  # timesteps of a stream that set the scale before anything is learned
 
 
@@ -86,6 +87,10 @@ def complete(setup: Setup, data: Data) -> Setup:
     if chunk is None:
         chunk = 1 if optimizer == "kalman" else None if whole and not stream else 16
     small = optimizer == "kalman"
+    depth = _or(setup.depth, 1 if small else 2)
+    overlap = setup.overlap
+    if overlap is None:
+        overlap = _overlap(rule, chunk, depth, data)
     names = {name.lower(): name for name in cell_names()}
     cell = setup.cell or "LRU"
     return replace(
@@ -95,8 +100,8 @@ def complete(setup: Setup, data: Data) -> Setup:
         cell=names.get(cell.lower(), cell),
         rule=rule,
         chunk=chunk,
-        overlap=_or(setup.overlap, 0),
-        depth=_or(setup.depth, 1 if small else 2),
+        overlap=overlap,
+        depth=depth,
         hidden=_or(setup.hidden, 64),
         width=_or(setup.width, 64),
         optimizer=optimizer,
@@ -105,6 +110,16 @@ def complete(setup: Setup, data: Data) -> Setup:
         horizon=data.horizon if stream else None,
         warmup=_or(setup.warmup, WARMUP) if stream else None,
     )
+
+
+def _overlap(rule: str, chunk: int | None, depth: int, data: Data) -> int:
+    """As long as the chunk, at most `OVERLAP`, where it gives credit that chunks alone do not.
+
+    That is credit through the memory of layers above, across the beginning of a chunk.
+    """
+    if chunk in (None, 1) or depth == 1 or not find_rule(rule).reaches_back():
+        return 0
+    return min(chunk, OVERLAP) if data.kind == "stream" or longest(data) > chunk else 0
 
 
 def _learner(setup: Setup, data: Data) -> str:

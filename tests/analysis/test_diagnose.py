@@ -1,11 +1,24 @@
 """A diagnosis names what a learner was broken by, and says nothing of one that learns."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from analysis.learners import CHUNK, LEARNER, data, kinds, learned, lru, min_gru, network
+from analysis.learners import (
+    CHUNK,
+    LEARNER,
+    WINDOW,
+    data,
+    kinds,
+    learned,
+    loss,
+    lru,
+    min_gru,
+    network,
+)
 
 import rtrl
 
@@ -96,6 +109,23 @@ def test_breakages_that_no_threshold_was_set_on(healthy):
         replace_fn=lambda a: a.at[:8].set(0),
     )  # fmt: skip
     assert kinds(diagnose(deaf, xs, ys))["dead modules"] == "layers[0]"
+
+
+def test_overlapping_chunks_are_judged_where_their_traces_are():
+    """Nothing is learned, so a carried trace is that of the parameters, if of another timestep."""
+    learner = dataclasses.replace(LEARNER, overlap=3)
+    model, (xs, ys) = network(), data(WINDOW)  # as the other tests, which share programs
+    still = learner.init(model)
+    still.opt_state.hyperparams["learning_rate"] = jnp.float32(0)
+    state, _ = learner.scan(still, xs, ys, chunk=CHUNK)
+    found = rtrl.analysis.diagnose(learner, state, xs, ys, chunk=CHUNK).measured
+    assert found.place == 0
+    near = rtrl.analysis.choose_window(model, loss, xs, ys, windows=[(CHUNK, 3)])
+    for layer in found.layers:
+        assert layer.staleness.judged > 0.5
+        assert layer.staleness.relative < 1e-5  # float32, in chunks and all at once
+        expected = near.cosines[CHUNK, 3][layer.name]
+        assert layer.cosine == pytest.approx(expected, rel=1e-5)
 
 
 def test_nothing_is_touched_and_the_page_is_drawn(healthy, well, tmp_path):

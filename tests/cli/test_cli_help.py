@@ -22,7 +22,9 @@ from rtrl.cli import (
 from rtrl.cli._errors import UsageError
 
 
-@pytest.mark.parametrize("command", ["tasks", "train", "compare", "stream", "inspect", "export"])
+@pytest.mark.parametrize(
+    "command", ["tasks", "train", "compare", "sweep", "stream", "inspect", "export"]
+)
 def test_help_teaches_by_example(command):
     done = CliRunner().invoke(_app.app, [command, "--help"])
     assert done.exit_code == 0

@@ -149,7 +149,8 @@ def test_the_whole_sequence_rule_comes_once(tmp_path):
     data = _data.load("parity")
     setups = _compare.variants(_setup.Setup("parity"), data, "RTRL,BPTT", "1,16")
     labels = [(_setup.label(s), s.chunk) for s in setups]
-    assert labels == [("RTRL, K=1", 1), ("RTRL, chunk errors, K=16", 16), ("BPTT", None)]
+    chunks = "RTRL, chunk errors, K=16, overlap 16"
+    assert labels == [("RTRL, K=1", 1), (chunks, 16), ("BPTT", None)]
     setups = _compare.variants(_setup.Setup("parity", overlap=4), data, "RTRL,Truncated,BPTT", "8")
     labels = [(_setup.label(s), s.overlap) for s in setups]
     assert labels == [
@@ -159,6 +160,25 @@ def test_the_whole_sequence_rule_comes_once(tmp_path):
     assert [(s.rule, s.optimizer) for s in kalman] == [
         ("RTRL", "kalman"), ("Truncated", "kalman"), ("Spatial", "kalman"),
     ]  # fmt: skip
+
+
+def test_an_overlap_is_the_default_where_it_gives_credit():
+    stream = _data.load("henon", settings={"length": 120})
+    rows = _data.load("digits", settings={"by": "rows"})  # sequences of 8 timesteps
+    parity = _data.load("parity")
+
+    def overlap(data, **given):
+        return _setup.complete(_setup.Setup(data.task.name, **given), data).overlap
+
+    assert overlap(stream, lr=0.01) == 16 == overlap(stream, chunk=64) == overlap(parity)
+    assert overlap(stream, chunk=5) == 5
+    assert overlap(stream, rule="BPTT") == 16  # rolling, so that rules compare at one window
+    assert overlap(rows, chunk=7) == 7
+    nothing = [(stream, {}), (stream, {"chunk": 1, "lr": 0.01}), (stream, {"depth": 1, "lr": 0.01}),
+               (stream, {"rule": "Truncated", "lr": 0.01}), (parity, {"rule": "BPTT"}),
+               (rows, {}), (rows, {"chunk": 8}), (stream, {"overlap": 0, "lr": 0.01})]  # fmt: skip
+    assert [overlap(data, **given) for data, given in nothing] == [0] * len(nothing)
+    assert overlap(rows, overlap=3) == 3  # what is given stays
 
 
 def test_scalars_go_to_tensorboard_if_it_is_there(tmp_path, monkeypatch):
