@@ -23,7 +23,7 @@ compiled = {"programs": 0}
 def pytest_configure(config: pytest.Config) -> None:
     import jax
 
-    def count(event: str, duration: float, **_: Any) -> None:
+    def count(event: str, duration_secs: float, **_: Any) -> None:
         compiled["programs"] += event.endswith("backend_compile_duration")
 
     jax.monitoring.register_event_duration_secs_listener(count)

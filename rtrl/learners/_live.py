@@ -1,6 +1,5 @@
-"""Single steps for a loop that counts microseconds: the state stays packed between calls."""
+"""Single steps for a loop that counts microseconds: the state stays taken apart between calls."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +10,8 @@ from rtrl.engine import placement_of
 from rtrl.learners import _inputs
 from rtrl.learners._feed import layout_here
 from rtrl.learners._interrupt import uninterrupted
-from rtrl.learners._jit import Bound, Jitted, joined, split
+from rtrl.learners._jit import Bound, joined, split
 from rtrl.learners._learner import OnlineLearner
-from rtrl.learners._overlap import check_step, fitted
-from rtrl.learners._packed import Layout, Packed, packed, unpacked
 from rtrl.learners._state import LearnerState, StepOutput, require_there
 from rtrl.learners._step import advance_one
 from rtrl.validate import require
@@ -30,17 +27,16 @@ class Live:
             out = live.step(x, y)
         rtrl.save("state", live.state)
 
-    It learns what `OnlineLearner.step` learns, up to rounding. A state is a tree of some hundred
-    arrays: to take it apart for every call, hand the arrays to a compiled program, and put those of
-    the next state together takes longer than a small network takes to learn. Here the small ones
-    lie end to end in one, and a state is put together when somebody asks for `state`. A step that
-    needs more than that (``on_nonfinite="raise"``, ``donate=False``, ``jax_debug_nans``, a state
-    spread over devices) is an ordinary one.
+    The same compiled program as `OnlineLearner.step`, and the same numbers to the bit. A state is a
+    tree of some hundred arrays, and to take it apart for every call and put the next one together
+    takes longer than a small network takes to learn; here that is done when somebody asks for
+    `state`. A step that has to look at its state (``on_nonfinite="raise"``, ``donate=False``,
+    ``jax_debug_nans``, a state spread over devices) is an ordinary one.
 
     Args:
         learner: the learner.
         state: from `OnlineLearner.init`, `OnlineLearner.step` or `OnlineLearner.scan`; used up by
-            the first step, as these do.
+            the first step, as by these.
 
     Raises:
         ValueError: an argument of another kind.
@@ -50,19 +46,19 @@ class Live:
         require(isinstance(learner, OnlineLearner), "learner", "an OnlineLearner", type(learner))
         require(isinstance(state, LearnerState), "state", "a LearnerState", type(state))
         require_there(state)
-        check_step(learner.rule, learner.overlap)
         self.learner = learner
-        self._whole: LearnerState | None = state  # where it is known
-        self._packed: _Now | None = None  # where it is newer, or the same
-        self._known: dict[Any, tuple[Bound, Any]] = {}  # programs, by what a timestep is made of
+        self._whole: LearnerState | None = state  # None where it is not put together yet
+        self._apart: _Apart | None = None
+        self._known: dict[Any, Bound] = {}  # programs, by what a timestep is made of
 
     @property
     def state(self) -> LearnerState:
         """The state after the last step; the next step uses it up."""
-        if self._whole is None:
-            assert self._packed is not None
-            self._whole = unpacked(self._packed.layout, self._packed.arrays)
-        return self._whole
+        whole = self._whole
+        if whole is None:
+            assert self._apart is not None
+            whole = self._whole = joined(self._apart.arrays, self._apart.key)
+        return whole  # type: ignore[return-value]  # what joined gives is of any type
 
     def step(
         self,
@@ -86,99 +82,59 @@ class Live:
             NonFiniteError: see ``on_nonfinite`` of the learner; ``state`` is as it was.
             KeyboardInterrupt: see ``donate`` of the learner; ``state`` is the newest one.
         """
-        now = self._packed
-        if now is None:
-            return self._first(x, y, weight, reset)
-        data = _inputs.prepare_one(now.model, x, y, weight, reset, *now.layout_of_data)
+        apart = self._apart
+        if apart is None:
+            return self._ordinary(x, y, weight, reset)
+        data = _inputs.prepare_one(apart.model, x, y, weight, reset, *apart.layout)
         leaves, kind = jax.tree.flatten(data)
-        bound, told = self._known.get(kind, (None, None))
+        bound = self._known.get(kind)
         if bound is None or not bound.holds() or any(isinstance(a, Tracer) for a in leaves):
-            return self._first(x, y, weight, reset)
+            return self._ordinary(x, y, weight, reset)
         if self._whole is not None:  # somebody asked for it, and may have used it up
             require_there(self._whole)
-        given = [*now.arrays.rest, *now.arrays.ends]
+        count = len(apart.arrays)
         try:
-            arrays = uninterrupted(bound.program, [*now.of_learner, *leaves], given)
+            arrays = uninterrupted(bound.program, [*apart.of_learner, *leaves], apart.arrays)
         except KeyboardInterrupt as error:
-            arrays: Any = getattr(error, "state", None)
-            if arrays is not None:
-                self._take(now, arrays)
+            there = getattr(error, "state", None)
+            if there is not None:
+                self._apart, self._whole = apart._replace(arrays=there[:count]), None
                 error.state = self.state  # type: ignore[attr-defined]
             raise
-        self._take(now, arrays)
-        return joined(arrays[len(given) :], told)
-
-    def _take(self, now: "_Now", arrays: list[Any]) -> None:
-        rest, ends = len(now.arrays.rest), len(now.arrays.ends)
-        self._packed = now._replace(arrays=Packed(arrays[:rest], arrays[rest : rest + ends]))
-        self._whole = None
-
-    def _first(self, x, y, weight, reset) -> StepOutput:
-        """A step of another kind than those before it, or one that takes the state as a whole."""
-        looks = not self.learner.donate or self.learner.on_nonfinite == "raise"
-        looks |= jax.config.jax_debug_nans  # type: ignore[attr-defined]
-        state = None
-        if self._packed is None or looks:
-            state = self.state
-            require_there(state)
-            looks |= placement_of(state.carry) is not None
-        elif self._whole is not None:
-            require_there(self._whole)
-        if looks or any(isinstance(a, Tracer) for a in jax.tree.leaves((state, x, y))):
-            return self._ordinary(x, y, weight, reset)
-        now = self._packed
-        if now is None:
-            assert state is not None
-            model, layout_of_data = state.model, layout_here(state)
-            data = _inputs.prepare_one(model, x, y, weight, reset, *layout_of_data)
-            past = fitted(self.learner.overlap, state.past, data.xs, time=False)
-            layout, arrays = packed(dataclasses.replace(state, past=past))
-            now = _Now(layout, arrays, split(self.learner)[0], model, layout_of_data)
-            self._known.clear()
-        else:
-            data = _inputs.prepare_one(now.model, x, y, weight, reset, *now.layout_of_data)
-        bound = advance_packed.bind(self.learner, data, now.layout, now.arrays)
-        try:
-            arrays, out = uninterrupted(
-                advance_packed, self.learner, data, now.layout, now.arrays
-            )
-        except KeyboardInterrupt as error:
-            arrays = getattr(error, "state", None)
-            if arrays is not None:
-                self._packed, self._whole = now._replace(arrays=arrays), None
-                error.state = self.state  # type: ignore[attr-defined]
-            raise
-        self._packed, self._whole = now._replace(arrays=arrays), None
-        self._known[jax.tree.structure(data)] = bound, split(out)[1]
-        return out
+        self._apart, self._whole = apart._replace(arrays=arrays[:count]), None
+        return joined(arrays[count:], apart.told)
 
     def _ordinary(self, x, y, weight, reset) -> StepOutput:
+        """A step that takes the state whole; the next one like it may not have to."""
         try:
-            self._whole, out = self.learner.step(self.state, x, y, weight, reset)
+            state, out = self.learner.step(self.state, x, y, weight, reset)
         except KeyboardInterrupt as error:
-            if (state := getattr(error, "state", None)) is not None:
-                self._whole, self._packed = state, None
+            if (there := getattr(error, "state", None)) is not None:
+                self._whole, self._apart = there, None
             raise
-        self._packed = None
+        self._whole, self._apart = state, self._taken_apart(state, out)
+        if self._apart is not None:
+            layout = self._apart.layout
+            data = _inputs.prepare_one(state.model, x, y, weight, reset, *layout)
+            bound = advance_one.donating.bind(self.learner, data, None, state)
+            self._known[jax.tree.structure(data)] = bound
         return out
 
+    def _taken_apart(self, state: LearnerState, out: StepOutput) -> "_Apart | None":
+        looks = not self.learner.donate or self.learner.on_nonfinite == "raise"
+        looks |= jax.config.jax_debug_nans or placement_of(state.carry) is not None  # type: ignore
+        (arrays, key), (told, as_told) = split(state), split(out)
+        if looks or any(isinstance(a, Tracer) for a in (*arrays, *told)):
+            return None
+        return _Apart(arrays, key, as_told, split(self.learner)[0], state.model, layout_here(state))
 
-class _Now(NamedTuple):
+
+class _Apart(NamedTuple):
     """A state as a compiled program takes it, and what is needed beside it."""
 
-    layout: Layout
-    arrays: Packed
+    arrays: list[Any]
+    key: Any  # all of the state but its arrays; a program gives it back
+    told: Any  # the same of what a step tells
     of_learner: list[Any]
-    model: Any
-    layout_of_data: tuple[int | None, Any]
-
-
-def _advance_packed(learner, data, layout, arrays):
-    state = joined(layout.unpack(arrays), layout.key)
-    state, out = advance_one.keeping.function(learner, data, None, state)
-    after, key = split(state)
-    assert key == layout.key and tuple(a.shape for a in after) == layout.shapes
-    return layout.pack(after), out
-
-
-advance_packed = Jitted(_advance_packed, donate_last=True)
+    model: Any  # for the shape of its inputs
+    layout: tuple[int | None, Any]

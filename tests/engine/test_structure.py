@@ -3,6 +3,7 @@
 import functools
 import operator
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -419,7 +420,7 @@ OPEN = {
 @pytest.mark.parametrize("name", OPEN)
 def test_what_is_neither_proven_nor_contradicted_takes_the_general_path(name, float64):
     kind, equation = OPEN[name]
-    more = {"shared": jnp.array(0.8)} if kind is SharedRow else {}
+    more: dict[str, Any] = {"shared": jnp.array(0.8)} if kind is SharedRow else {}
     cell = make(kind, equation=equation, **more)
     shown = structure(Modules(cell))
     assert not (shown.independent and shown.holomorphic) and not shown.affine

@@ -1,4 +1,4 @@
-"""Live steps are steps, whatever a timestep is made of."""
+"""Live steps are steps, to the bit, whatever a timestep is made of."""
 
 import signal
 
