@@ -55,6 +55,7 @@ def dispatch(quick: bool) -> Iterator[Row]:
     model = stack("LRU", 1, 64, 64)
     learner = rtrl.OnlineLearner(squared_error, optax.adam(1e-3))
     state = learner.init(model)
+    held = rtrl.Live(learner, learner.init(model))
     carry = rtrl.init_carry(model, rtrl.BPTT())
     params, static = eqx.partition(model, eqx.is_array)
 
@@ -66,7 +67,7 @@ def dispatch(quick: bool) -> Iterator[Row]:
     x = y = np.ones(8, np.float32)
     calls = 100 if quick else 1000
 
-    processor: dict[str, list[float]] = {"step": [], "inference": []}
+    processor: dict[str, list[float]] = {"step": [], "live": [], "inference": []}
 
     def step():
         nonlocal state
@@ -76,6 +77,12 @@ def dispatch(quick: bool) -> Iterator[Row]:
             out.loss.block_until_ready()
         processor["step"].append(time.process_time() - start)
 
+    def live():
+        start = time.process_time()
+        for _ in range(calls):
+            held.step(x, y).loss.block_until_ready()
+        processor["live"].append(time.process_time() - start)
+
     def infer():
         nonlocal carry
         start = time.process_time()
@@ -84,16 +91,21 @@ def dispatch(quick: bool) -> Iterator[Row]:
             prediction.block_until_ready()
         processor["inference"].append(time.process_time() - start)
 
-    times = alternate({"step": step, "inference": infer}, 5 if quick else 15, 20)
-    more = [1e3 * (a - b) / calls for a, b in zip(times["step"], times["inference"], strict=True)]
+    times = alternate({"step": step, "live": live, "inference": infer}, 5 if quick else 15, 20)
+
+    def beyond(name):
+        both = zip(times[name], times["inference"], strict=True)
+        return digits(median(1e3 * (a - b) / calls for a, b in both))
+
     detail = {
         "milliseconds a call": {k: summary(t, 1e3 / calls) for k, t in times.items()},
         "processor's milliseconds a call": {
             k: summary(t[1:], 1e3 / calls) for k, t in processor.items()
         },
     }
-    what = "learner.step from Python, beyond a jitted prediction: 1 layer, LRU, H = 64, Adam"
-    yield Row(what, median(more), 0.3, False, "ms", detail)
+    what = "from Python, beyond a jitted prediction: 1 layer, LRU, H = 64, Adam"
+    yield Row(f"learner.step {what}", beyond("step"), 0.3, False, "ms", detail)
+    yield Row(f"rtrl.Live.step {what}", beyond("live"), 0.1, False, "ms", {})
 
 
 def published(quick: bool) -> Iterator[Row]:
