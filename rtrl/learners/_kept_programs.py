@@ -57,11 +57,21 @@ def keep_program(jitted: Jitted, about: str, *arguments: Any) -> None:
 def _read(path: Path, *arrays: list[Any]) -> Any:
     """The program of a file; None where there is none, or it does not run."""
     try:
+        if not _ours(path):  # to read it is to run it
+            return None
         program = serialize_executable.deserialize_and_load(*pickle.loads(path.read_bytes()))
         jax.block_until_ready(program(*arrays))
         return program
     except Exception:  # whatever a damaged file gives rise to: it is written anew
         return None
+
+
+def _ours(path: Path) -> bool:
+    """Whether nobody else could have written a file."""
+    if os.name != "posix":
+        return True
+    about = path.stat()
+    return about.st_uid == os.geteuid() and not about.st_mode & 0o022
 
 
 @contextlib.contextmanager
@@ -83,6 +93,7 @@ def _write(path: Path, program: Any) -> None:
         content = pickle.dumps(serialize_executable.serialize(program))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
+        temporary.chmod(0o600)
         os.replace(temporary, path)
         there = sorted(path.parent.glob("*" + SUFFIX), key=lambda p: p.stat().st_mtime)
         for old in there[:-MOST]:

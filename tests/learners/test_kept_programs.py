@@ -101,6 +101,8 @@ def test_a_program_that_does_not_run_is_compiled_anew(folder):
 
 
 def test_a_damaged_file_is_written_anew_and_a_folder_that_is_none_is_no_trouble(folder):
+    expected = Jitted(function)(*given())["y"]
+    TRACED.clear()
     keep_program(Jitted(function), "about", *given())
     (path,) = programs(folder)
     whole = path.read_bytes()
@@ -110,10 +112,21 @@ def test_a_damaged_file_is_written_anew_and_a_folder_that_is_none_is_no_trouble(
     jax.config.update("jax_compilation_cache_dir", str(path))  # a file
     jitted = Jitted(function)
     keep_program(jitted, "about", *given())
-    np.testing.assert_array_equal(jitted(*given())["y"], 2 * jnp.sin(jnp.arange(5.0)))
+    np.testing.assert_array_equal(jitted(*given())["y"], expected)
     jax.config.update("jax_compilation_cache_dir", None)
     keep_program(Jitted(function), "other", *given())
     assert len(programs(folder)) == 1
+
+
+def test_a_program_that_others_may_write_is_not_read(folder):
+    """Reading one runs what is in it."""
+    keep_program(Jitted(function), "about", *given())
+    (path,) = programs(folder)
+    for mode, traced in ((0o600, 0), (0o620, 1), (0o602, 1)):
+        TRACED.clear()
+        path.chmod(mode)
+        keep_program(Jitted(function), "about", *given())
+        assert len(TRACED) == traced and path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_forecaster_begins_with_kept_programs(folder):
