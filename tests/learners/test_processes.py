@@ -1,4 +1,4 @@
-"""Two processes, one model: each feeds its own streams; one dies, and a third resumes."""
+"""Several processes, one model: each feeds its own streams; one dies, and another resumes."""
 
 import os
 import socket
@@ -39,20 +39,23 @@ def data():
     return xs.astype(np.float32), ys.astype(np.float32)
 
 
-def main(process: int, port: str, folder: str):
+def main(process: int, count: int, port: str, folder: str):
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(f"127.0.0.1:{port}", 2, process, heartbeat_timeout_seconds=HEARTBEAT)
+    jax.distributed.initialize(
+        f"127.0.0.1:{port}", count, process, heartbeat_timeout_seconds=HEARTBEAT
+    )
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("b",))
     learner, state = learner_and_state()
     state = rtrl.shard(state, mesh, batch="b")
     xs, ys = data()
-    own = slice(2 * process, 2 * process + 2)
+    share = B // count
+    own = slice(share * process, share * (process + 1))
     state, out = learner.scan(state, xs[:, own], ys[:, own], chunk=2)
     mine = rtrl.own_samples(out.prediction, axis=1)
-    assert mine.shape == (T, 2, 2)
+    assert mine.shape == (T, share, 2)
     np.savez(f"{folder}/out-{process}.npz", prediction=mine, loss=np.asarray(out.loss))
-    with pytest.raises(ValueError, match="expected .*2"):  # its own samples, not everyone's
+    with pytest.raises(ValueError, match=f"expected .*{share}"):  # its own samples, not everyone's
         learner.scan(state, xs, ys)
     rtrl.save(f"{folder}/state", state)
     again = rtrl.load(f"{folder}/state", state)
@@ -60,45 +63,53 @@ def main(process: int, port: str, folder: str):
         if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
             np.testing.assert_array_equal(rtrl.own_samples(a), rtrl.own_samples(b))
     state, _ = learner.scan(again, xs[:, own], ys[:, own], chunk=2)
-    if process == 1:
+    if process == count - 1:
         os._exit(9)  # as if killed
     start = time.monotonic()
     try:
         while time.monotonic() < start + 100:
             state, _ = learner.scan(state, xs[:, own], ys[:, own], chunk=2)
     except rtrl.LostProcessError as error:
-        Path(folder, "error").write_text(f"{time.monotonic() - start} {error}")
+        Path(folder, f"error-{process}").write_text(f"{time.monotonic() - start} {error}")
         os._exit(0)  # without waiting for the one that is gone
 
 
 @pytest.mark.core
-def test_two_processes_learn_one_model_and_one_learns_on_from_what_they_saved(tmp_path):
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_processes_learn_one_model_and_one_learns_on_from_what_they_saved(count, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     path = os.pathsep.join(filter(None, sys.path))
     started = [
         subprocess.Popen(
-            [sys.executable, __file__, str(i), port, str(tmp_path)],
+            [sys.executable, __file__, str(i), str(count), port, str(tmp_path)],
             env={**os.environ, "PYTHONPATH": path},
             stderr=subprocess.PIPE,
             text=True,
         )
-        for i in range(2)
+        for i in range(count)
     ]
     errors = [process.communicate()[1] for process in started]
-    assert [process.returncode for process in started] == [0, 9], errors
-    # It stops by itself, says why, and what to do, within the stated time.
-    waited, message = (tmp_path / "error").read_text().split(" ", 1)
-    assert float(waited) < 2 * HEARTBEAT
-    assert "another process of the job has stopped" in message
-    assert "load the last save" in message
+    *others, last = (process.returncode for process in started)
+    assert last == 9
+    # The others stop by themselves, say why, and what to do, within the stated time. Of several,
+    # gloo may abort some, as they hear of it in different collectives.
+    told = [i for i, code in enumerate(others) if code == 0]
+    assert told and (
+        count == 2 or all("gloo" in errors[i] for i in set(range(count - 1)) - {*told})
+    )
+    for i in told:
+        waited, message = (tmp_path / f"error-{i}").read_text().split(" ", 1)
+        assert float(waited) < 2 * HEARTBEAT
+        assert "another process of the job has stopped" in message
+        assert "load the last save" in message
 
     learner, state = learner_and_state()
     like = learner.init(state.model, B)
     xs, ys = data()
     alone, out = learner.scan(state, xs, ys, chunk=2)
-    parts = [np.load(tmp_path / f"out-{i}.npz") for i in range(2)]
+    parts = [np.load(tmp_path / f"out-{i}.npz") for i in range(count)]
     # float32: the mean over samples is taken in another order.
     together = np.concatenate([part["prediction"] for part in parts], 1)
     np.testing.assert_allclose(together, out.prediction, rtol=1e-4, atol=1e-5)
@@ -113,4 +124,4 @@ def test_two_processes_learn_one_model_and_one_learns_on_from_what_they_saved(tm
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), *sys.argv[2:])
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
