@@ -236,7 +236,7 @@ def draw(path: Path, done: dict[tuple[str, str, int], dict]) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, 2, figsize=(14, 6), layout="constrained", sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(15, 5), layout="constrained", sharey=True)
     colors = dict(zip(RULES, itertools.cycle(plt.get_cmap("tab10").colors), strict=False))  # type: ignore
     styles = dict(zip(SCALES, ("-", "--", ":"), strict=True))
 
@@ -253,11 +253,15 @@ def draw(path: Path, done: dict[tuple[str, str, int], dict]) -> None:
     for panel, title in zip(panels, ("moduli spread over 0 to 1", "by first moduli"), strict=True):
         for style, (name, bits) in zip(styles.values(), online_counts().items(), strict=False):
             add(panel, f"counts, {name}", bits, color="0.6", lw=1, ls=style)
-        panel.set(xlabel="bytes seen", title=f"Eight layers, one pass: {title}", ylim=(2.2, 5.9))
+        panel.set(xlabel="bytes seen", title=f"Eight layers, one pass: {title}", ylim=(2.3, 4.7))
         handles, labels = panel.get_legend_handles_labels()
         order = sorted(range(len(labels)), key=lambda i: labels[i], reverse=True)
-        panel.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False,
-                     fontsize=8, title="bits per byte, last half")  # fmt: skip
+        handles, labels = [handles[i] for i in order], [labels[i] for i in order]
+        panel.legend(
+            handles, labels, frameon=False, fontsize=8, title="bits per byte, last half",
+            loc="center left", bbox_to_anchor=(1, 0.5),
+        )  # fmt: skip
+        panel.locator_params(axis="x", nbins=4)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("bits per byte, before it is learned")
     figure.savefig(path, dpi=120)
