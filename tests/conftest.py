@@ -1,9 +1,11 @@
 """Test configuration: CPU, and both precisions in one process."""
 
+import functools
 import gc
 import os
 
 import jax
+import optax
 import pytest
 from hypothesis import settings
 
@@ -11,6 +13,11 @@ jax.config.update("jax_platforms", "cpu")
 
 # Tracing makes millions of small objects that live: looking for garbage among them took a seventh.
 gc.set_threshold(200_000, 20, 50)
+
+# An optimizer is functions, which are a part of a compiled learner: the same one for the same
+# settings, or every test would compile its own.
+for _name in ("sgd", "adam", "adamw", "lion"):
+    setattr(optax, _name, functools.cache(getattr(optax, _name)))
 
 # The default run draws the same examples every time; `make test-full` draws new ones.
 settings.register_profile("repeat", derandomize=True, deadline=None)
