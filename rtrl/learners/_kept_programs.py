@@ -6,12 +6,14 @@ import hashlib
 import os
 import pickle
 import platform
+import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
@@ -20,6 +22,7 @@ from rtrl.learners._jit import Jitted
 
 MOST = 24  # files; the oldest go
 SUFFIX = ".program"
+DIGEST = hashlib.sha256().digest_size  # bytes, before what they are the digest of
 MADE_WITH = ("jax", "jaxlib", "equinox", "optax", "numpy")
 
 
@@ -46,7 +49,7 @@ def keep_program(jitted: Jitted, about: str, *arguments: Any) -> None:
     key = hashlib.sha256(repr((name, about, shapes, _here(), _asked())).encode()).hexdigest()
     path = Path(folder) / f"{name}-{key[:32]}{SUFFIX}"
     rest, last = arrays
-    program = _read(path, rest, jax.tree.map(np.array, last) if jitted.donate_last else last)
+    program = _read(path, rest, last, jitted.donate_last)
     if program is None:
         with _compiling():
             program = jitted.lower(*arguments).compile()
@@ -54,24 +57,40 @@ def keep_program(jitted: Jitted, about: str, *arguments: Any) -> None:
     jitted.use(program, *arguments)
 
 
-def _read(path: Path, *arrays: list[Any]) -> Any:
+def _read(path: Path, rest: list[Any], last: list[Any], donated: bool) -> Any:
     """The program of a file; None where there is none, or it does not run."""
     try:
-        if not _ours(path):  # to read it is to run it
+        content = _content(path)
+        if content is None:
             return None
-        program = serialize_executable.deserialize_and_load(*pickle.loads(path.read_bytes()))
-        jax.block_until_ready(program(*arrays))
+        program = serialize_executable.deserialize_and_load(*pickle.loads(content))
+        jax.block_until_ready(program(rest, [_copied(a) for a in last] if donated else last))
         return program
-    except Exception:  # whatever a damaged file gives rise to: it is written anew
+    except Exception:  # whatever an unfit file gives rise to: it is written anew
         return None
 
 
-def _ours(path: Path) -> bool:
-    """Whether nobody else could have written a file."""
-    if os.name != "posix":
-        return True
-    about = path.stat()
-    return about.st_uid == os.geteuid() and not about.st_mode & 0o022
+def _content(path: Path) -> bytes | None:
+    """What was written to a file, whole; None where anybody else could have written it.
+
+    To unpickle it is to run it, and a damaged program may crash, or give other numbers. What is
+    asked and what is read are of one open file, whatever takes its name meanwhile.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags), "rb") as file:
+        about = os.fstat(file.fileno())
+        if os.name == "posix" and (about.st_uid != os.geteuid() or about.st_mode & 0o022):
+            return None
+        digest, content = file.read(DIGEST), file.read()
+    return content if digest == hashlib.sha256(content).digest() else None
+
+
+def _copied(array: Any) -> Any:
+    """What may be used up in its place; keys of random numbers are no array to numpy."""
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        data = jnp.array(jax.random.key_data(array), copy=True)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+    return np.array(array)
 
 
 @contextlib.contextmanager
@@ -88,13 +107,21 @@ def _compiling() -> Iterator[None]:
 
 def _write(path: Path, program: Any) -> None:
     """Whole or not at all; where it can't be written, the next start takes longer."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError, ValueError, NotImplementedError):
         content = pickle.dumps(serialize_executable.serialize(program))
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.chmod(0o600)
-        os.replace(temporary, path)
+        # Named as a program: one left by a process that was killed goes with the oldest.
+        descriptor, temporary = tempfile.mkstemp(SUFFIX, ".", path.parent)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(hashlib.sha256(content).digest() + content)
+                file.flush()
+                os.fsync(descriptor)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
         there = sorted(path.parent.glob("*" + SUFFIX), key=lambda p: p.stat().st_mtime)
         for old in there[:-MOST]:
             old.unlink()

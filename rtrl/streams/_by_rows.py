@@ -10,6 +10,7 @@ from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
 from rtrl.learners import Jitted, keep_program, naming_item, uninterrupted, unpack
 from rtrl.streams._pair import LARGEST, as_numbers
+from rtrl.streams._row_arguments import as_resets, as_weights
 from rtrl.streams._rows import (
     BLOCK,
     NUMBERS,
@@ -18,8 +19,8 @@ from rtrl.streams._rows import (
     RowState,
     after,
     copied,
-    is_there,
     packed,
+    require_there,
     run,
 )
 from rtrl.validate import require
@@ -59,7 +60,7 @@ class ByRows(eqx.Module, Generic[S, T]):
         keep_program(self._beginning, about, self, key)
         state = self.init(key=key)
         nothing = np.zeros((1, self.in_size))
-        ys, _ = self._targets(None, 1)
+        ys, _ = self._targets(None, 1, "ys")
         rows = packed(nothing, ys, np.ones(1), np.zeros(1), self.block)
         keep_program(run, about, self, rows, state.inside)
 
@@ -76,7 +77,9 @@ class ByRows(eqx.Module, Generic[S, T]):
         """The target of a row, as it is one of several."""
         raise NotImplementedError
 
-    def _targets(self, ys: ArrayLike | None, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    def _targets(
+        self, ys: ArrayLike | None, rows: int, argument: str
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Targets as pairs ``(rows, targets, 2)``, and in which rows one is missing."""
         raise NotImplementedError
 
@@ -123,21 +126,21 @@ class ByRows(eqx.Module, Generic[S, T]):
             y: the target of the input ``delay`` rows before, ``(out_size,)``, or its class, a
                 number from 0; ``None`` if there is none. The first ``delay`` are values of the
                 targets all the same.
-            weight: of that target.
+            weight: of that target, from 0.
             reset: whether a new sequence begins with this row: lags and hidden states go.
 
         Returns the new state, and what is told.
 
         Raises:
             ValueError: an argument of the wrong shape or kind, named; nothing has changed then.
+            KeyboardInterrupt: ``error.state`` is the new state, where there is one.
         """
         mine = type(self)  # a method of an instance takes Equinox longer to find than to run
         x = as_numbers(x, "x", (self.in_size,))[None]
         y = None if y is None else mine._one_target(self, y)[None]
-        ys, missing = mine._targets(self, y, 1)
-        weights, resets = np.reshape(weight, (1,)), np.reshape(reset, (1,))
-        state, part = uninterrupted(mine._take, self, state, x, ys, missing, weights, resets)
-        return state, mine._tell(self, 0, *part)
+        ys, missing = mine._targets(self, y, 1, "y")
+        given = x, ys, missing, as_weights(weight, "weight", 1), as_resets(reset, "reset", 1)
+        return uninterrupted(mine._step, self, state, given)
 
     def scan(
         self,
@@ -160,10 +163,10 @@ class ByRows(eqx.Module, Generic[S, T]):
         Returns the new state, and what is told, time first.
 
         Raises:
-            ValueError: as `step`.
+            ValueError, KeyboardInterrupt: as `step`.
         """
-        state, told = self.begin(state, xs, ys, weights=weights, resets=resets)
-        return state, told.forecast()
+        given = self._given(xs, ys, weights, resets)
+        return uninterrupted(type(self)._scan, self, state, given)
 
     def begin(
         self,
@@ -182,22 +185,10 @@ class ByRows(eqx.Module, Generic[S, T]):
         Returns the new state, which may be used at once, and what gives what is told.
 
         Raises:
-            ValueError: as `step`.
+            ValueError, KeyboardInterrupt: as `step`.
         """
-        mine = type(self)
-        xs = as_numbers(xs, "xs", (None, self.in_size))
-        each = (
-            xs, *mine._targets(self, ys, len(xs)),
-            np.broadcast_to(1.0 if weights is None else weights, (len(xs),)),
-            np.broadcast_to(False if resets is None else resets, (len(xs),)),
-        )  # fmt: skip
-        parts = []
-        size = self.block
-        for first in range(0, len(xs), size):
-            now = slice(first, first + size)
-            state, part = uninterrupted(mine._take, self, state, *(a[now] for a in each))
-            parts.append(part)
-        return state, Begun(parts, lambda *part: mine._tell(self, *part))
+        given = self._given(xs, ys, weights, resets)
+        return uninterrupted(type(self)._blocks, self, state, given)
 
     def stream(
         self, state: S, source: Iterable[tuple], chunk: int = 1, delay: int | None = None
@@ -233,7 +224,11 @@ class ByRows(eqx.Module, Generic[S, T]):
             x: input, ``(in_size,)``.
 
         Returns what is told.
+
+        Raises:
+            ValueError: as `step`.
         """
+        require_there(state)
         return self.step(copied(state), x)[1]
 
     def reset(self, state: S) -> S:
@@ -246,15 +241,45 @@ class ByRows(eqx.Module, Generic[S, T]):
         """
         return type(state)(state.inside, state.items, np.bool_(True))
 
+    def _given(self, xs, ys, weights, resets):
+        """Rows, checked: inputs, targets, which are missing, weights, resets."""
+        xs = as_numbers(xs, "xs", (None, self.in_size))
+        return (
+            xs, *type(self)._targets(self, ys, len(xs), "ys"),
+            as_weights(1.0 if weights is None else weights, "weights", len(xs)),
+            as_resets(False if resets is None else resets, "resets", len(xs)),
+        )  # fmt: skip
+
+    # What changes a state runs whole, with all that waits for it: `uninterrupted`.
+
+    def _step(self, state, given):
+        mine = type(self)
+        state, part = mine._take(self, mine._own(self, state), *given)
+        return state, mine._tell(self, 0, *part)
+
+    def _scan(self, state, given):
+        state, begun = type(self)._blocks(self, state, given)
+        return state, begun.forecast()
+
+    def _blocks(self, state, given):
+        mine = type(self)
+        state = mine._own(self, state)
+        rows, size, parts = len(given[0]), self.block, []
+        for first in range(0, rows, size):
+            state, part = mine._take(self, state, *(a[first : first + size] for a in given))
+            parts.append(part)
+        if not rows:  # of none nothing is told
+            shape = self._told
+            told = type(shape)(*(np.zeros((0, *each), np.float32) for each in shape))
+            parts.append((told, np.zeros(0, bool), np.zeros(0, int)))
+        return state, Begun(parts, lambda *part: mine._tell(self, *part))
+
+    def _own(self, state: S) -> S:
+        """A state that may be used up."""
+        require_there(state)
+        return state if self.donate else copied(state)
+
     def _take(self, state, xs, ys, missing, weights, resets):
-        require(
-            is_there(state),
-            "state",
-            "one that is still there (with donate=True a call uses it up)",
-            "one that an earlier call has used up",
-        )
-        if not self.donate:
-            state = copied(state)
         if state.begins:
             resets = np.array(resets, bool)
             resets[0] = True

@@ -110,12 +110,15 @@ class Classifier(ByRows[ClassifierState, Classification]):
     def _one_target(self, y: ArrayLike) -> np.ndarray:
         return as_numbers(y, "y", ())
 
-    def _targets(self, ys: ArrayLike | None, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        given = np.full(rows, np.nan) if ys is None else as_numbers(ys, "ys", (rows,))
+    def _targets(
+        self, ys: ArrayLike | None, rows: int, argument: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        given = np.full(rows, np.nan) if ys is None else as_numbers(ys, argument, (rows,))
         missing = ~np.isfinite(given)
         known = np.where(missing, 0, given)
-        right = bool(np.all((known == np.floor(known)) & (0 <= known) & (known < self.classes)))
-        require(right, "ys", f"classes from 0 to {self.classes - 1}, NaN where there is none", ys)
+        wrong = known[~((known == np.floor(known)) & (0 <= known) & (known < self.classes))]
+        expected = f"classes from 0 to {self.classes - 1}, NaN where there is none"
+        require(len(wrong) == 0, argument, expected, float(wrong[0]) if len(wrong) else None)
         pairs = np.zeros((rows, 1, 2), np.float32)  # whole numbers, in the first of two places
         pairs[:, 0, 0] = np.where(missing, -1, given)
         return pairs, missing

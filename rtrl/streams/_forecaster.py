@@ -125,9 +125,11 @@ class Forecaster(ByRows[ForecasterState, Forecast]):
     def _one_target(self, y: ArrayLike) -> np.ndarray:
         return as_numbers(y, "y", (self.out_size,))
 
-    def _targets(self, ys: ArrayLike | None, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    def _targets(
+        self, ys: ArrayLike | None, rows: int, argument: str
+    ) -> tuple[np.ndarray, np.ndarray]:
         shape = rows, self.out_size
-        numbers = np.full(shape, np.nan) if ys is None else as_numbers(ys, "ys", shape)
+        numbers = np.full(shape, np.nan) if ys is None else as_numbers(ys, argument, shape)
         return split(numbers), np.asarray(~(np.abs(numbers) <= LARGEST).all(-1))
 
     def _tell(

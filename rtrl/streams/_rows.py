@@ -11,6 +11,7 @@ from jaxtyping import Array, PyTree
 
 from rtrl.learners import QUICK, Bound, Jitted
 from rtrl.streams._pair import split
+from rtrl.validate import require
 
 S = TypeVar("S", bound="RowState")
 T = TypeVar("T")
@@ -108,6 +109,11 @@ class RowState:
     def _flatten(self) -> tuple[Any, None]:
         return [(jax.tree_util.GetAttrKey(f), getattr(self, f)) for f in self._fields], None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What `pickle` and `copy` take: the arrays, and no program."""
+        require_there(self)
+        return type(self), (self.inside, self.items, self.begins)
+
     @classmethod
     def _unflatten(cls, _: None, children: Any) -> Self:
         return cls(*children)
@@ -123,10 +129,16 @@ class Loose(NamedTuple):
     arrays: list[Any]
 
 
-def is_there(state: RowState) -> bool:
-    """Whether no call has used it up."""
+def require_there(state: RowState) -> None:
+    """Raise a `ValueError` if a call has used it up."""
     arrays = jax.tree.leaves(state._inside) if state._loose is None else state._loose.arrays
-    return not any(isinstance(a, jax.Array) and a.is_deleted() for a in arrays[:1])
+    gone = any(isinstance(a, jax.Array) and a.is_deleted() for a in arrays[:1])
+    require(
+        not gone,
+        "state",
+        "one that is still there (with donate=True a call uses it up)",
+        "one that an earlier call has used up",
+    )
 
 
 def copied(state: S) -> S:

@@ -1,5 +1,9 @@
 """Compiled programs in files: found again by what they are made of, and by nothing less."""
 
+import hashlib
+import os
+import pickle
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -142,3 +146,95 @@ def test_a_forecaster_begins_with_kept_programs(folder):
     loaded = rtrl.load(folder / "state", like=one.init(key=key))
     first, second = (one.step(s, rows[0])[1].prediction for s in (state, loaded))
     np.testing.assert_array_equal(first, second)
+
+
+def test_one_flipped_bit_is_found_before_anything_is_run(folder, monkeypatch):
+    """A program that was damaged might crash, or give other numbers."""
+    keep_program(Jitted(function), "about", *given())
+    (path,) = programs(folder)
+    whole = path.read_bytes()
+    run = []
+    monkeypatch.setattr(pickle, "loads", lambda *a: run.append(a))
+    for place in (0, 31, 32, len(whole) // 3, len(whole) // 2, len(whole) - 1):
+        TRACED.clear()
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        jitted = Jitted(function)
+        keep_program(jitted, "about", *given())
+        assert not run and len(TRACED) == 1
+        assert path.read_bytes()[:32] == hashlib.sha256(path.read_bytes()[32:]).digest()
+    monkeypatch.undo()  # the negative control: as it was written last, it is read
+    TRACED.clear()
+    keep_program(Jitted(function), "about", *given())
+    assert not TRACED
+
+
+def test_what_is_asked_about_is_what_is_read(folder, monkeypatch):
+    """A file that takes the name in between is not read."""
+    keep_program(Jitted(function), "about", *given())
+    (path,) = programs(folder)
+    swapped, number = [], path.stat().st_ino
+
+    def swapping(ask):
+        def asked(*arguments, **options):
+            found = ask(*arguments, **options)
+            if not swapped and found.st_ino == number:
+                swapped.append(ask)
+                other = folder / "other"
+                other.write_bytes(b"of somebody else")
+                os.replace(other, path)
+            return found
+
+        return asked
+
+    monkeypatch.setattr(Path, "stat", swapping(Path.stat))
+    monkeypatch.setattr(os, "fstat", swapping(os.fstat))
+    TRACED.clear()
+    keep_program(Jitted(function), "about", *given())
+    assert swapped and not TRACED and path.read_bytes() == b"of somebody else"
+
+
+def test_a_link_in_a_programs_place_is_not_followed(folder):
+    keep_program(Jitted(function), "about", *given())
+    (path,) = programs(folder)
+    elsewhere = folder / "elsewhere"
+    path.rename(elsewhere)
+    before = elsewhere.read_bytes()
+    path.symlink_to(elsewhere)
+    TRACED.clear()
+    keep_program(Jitted(function), "about", *given())
+    assert len(TRACED) == 1 and not path.is_symlink() and elsewhere.read_bytes() == before
+
+
+def test_a_file_that_can_not_be_written_whole_leaves_nothing(folder, monkeypatch):
+    def full(descriptor):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    jitted = Jitted(function)
+    keep_program(jitted, "about", *given())
+    assert [*folder.iterdir()] == []
+    np.testing.assert_array_equal(jitted(*given())["y"], 2 * jnp.sin(jnp.arange(5.0)))
+
+
+def draw(scale, state):
+    TRACED.append("again")
+    key, now = jax.random.split(state["key"])
+    return {"key": key, "x": state["x"] + scale * jax.random.normal(now, (3,))}
+
+
+@pytest.mark.parametrize("kind", ["typed", "raw"])
+def test_a_state_with_a_key_that_is_used_up_is_kept_too(folder, kind):
+    make = jax.random.key if kind == "typed" else jax.random.PRNGKey
+    expected = Jitted(draw)(np.float32(2), {"key": make(3), "x": jnp.zeros(3)})
+    for traced in (1, 0):
+        TRACED.clear()
+        jitted = Jitted(draw, donate_last=True)
+        scale, state = np.float32(2), {"key": make(3), "x": jnp.zeros(3)}
+        keep_program(jitted, "about", scale, state)
+        assert len(TRACED) == traced and len(programs(folder)) == 1
+        found = jitted(scale, state)  # it was not used up by trying
+        np.testing.assert_array_equal(found["x"], expected["x"])
+        assert (found["key"] == expected["key"]).all()
+        assert state["x"].is_deleted()
