@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -211,6 +212,7 @@ def test_a_save_that_is_stopped_anywhere_leaves_it_or_the_one_before(tmp_path):
     many.save()
     files = sorted(f.name for f in tmp_path.iterdir() if not f.name.startswith("."))
     assert files == ["parked", f"state-{many._saves}", "streams.json"]
+    assert many._parked is not None
     assert len(many._parked._file) == 64  # what was held for saves that failed is free again
 
 
@@ -315,7 +317,7 @@ def test_a_refused_call_has_changed_nothing(tmp_path, folder):
             many.step([case], *data)
         assert many.state is state and many._slots.names == names, case
         assert case not in many and len(many) == (2 if folder else 0)
-    assert many.step(["c"], X, [3.0], [1], [False]).begun == 1
+    assert many.step(["c"], X, [3.0], np.array([1]), np.array([False])).begun == 1
 
 
 def test_what_does_not_fit_is_refused_by_name(tmp_path):
@@ -333,7 +335,7 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path):
         many.save()
     with pytest.raises(ValueError, match="batch axis"):
         ManyStreams(LEARNER, LEARNER.init(MODEL))
-    standardized = Standardized(LEARNER)
+    standardized: Any = Standardized(LEARNER)
     with pytest.raises(ValueError, match="learner: expected an OnlineLearner, got 'Standardized'"):
         ManyStreams(standardized, standardized.init(MODEL, 2))
     kept = ManyStreams(LEARNER, LEARNER.init(MODEL, 2), tmp_path)
