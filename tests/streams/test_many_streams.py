@@ -1,6 +1,11 @@
 """Many streams, one model, against an oracle that keeps every stream's memory in a dict."""
 
 import dataclasses
+import os
+import re
+import signal
+import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,7 +14,7 @@ import pytest
 from cases import squared_error
 
 import rtrl
-from rtrl.streams import ManyStreams
+from rtrl.streams import ManyStreams, Standardized
 from rtrl.streams.many._parked import Parked
 
 KEY = jax.random.key(0)
@@ -143,6 +148,93 @@ def test_a_save_finds_what_it_left_whatever_came_after(tmp_path):
     assert files == ["parked", "state-2", "streams.json"]
 
 
+def all_of(many):
+    """Everything there is, as numbers: the state, and what is on disk of every stream."""
+    parked = {n: many._parked._file[i].tobytes() for n, i in many._parked.records.items()}
+    kept = many.state.model, many.state.carry, many.state.opt_state, many.state.step
+    state = [np.asarray(a).tobytes() for a in jax.tree.leaves(kept) if hasattr(a, "dtype")]
+    return many._rounds, list(many._slots.names), sorted(many._fresh), parked, state
+
+
+def interrupted_at(count, function):
+    """Call a function, with a Ctrl-C before the ``count``-th line of what writes a save."""
+    files = "many/_many_streams.py", "many/_parked.py"
+    lines = 0
+
+    def trace(frame, event, argument):
+        nonlocal lines
+        code = frame.f_code
+        if not (code.co_filename.endswith(files) or code.co_name == "_sync_folder"):
+            return None
+        if event == "line":
+            lines += 1
+            if lines == count:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_a_save_that_is_stopped_anywhere_leaves_it_or_the_one_before(tmp_path):
+    """At every line, as by a second Ctrl-C; what is on disk is whole, however things go on."""
+    rng = np.random.default_rng(5)
+    many = ManyStreams(LEARNER, LEARNER.init(MODEL, 2), tmp_path)
+    like = LEARNER.init(MODEL, 2)
+    data = items_of(rng, 2)
+
+    def go_on():  # everyone is moved out and back
+        for names in (["a", "b"], ["c", "d"], ["a", "c"]):
+            many.step(names, *data)
+
+    found, stopped = [], True
+    while stopped and len(found) < 100:
+        go_on()
+        many.save()
+        old = all_of(many)
+        go_on()
+        new = all_of(many)
+        stopped = interrupted_at(len(found) + 1, many.save)
+        go_on()  # writes over what is free
+        on_disk = all_of(ManyStreams.resume(LEARNER, like, tmp_path))
+        assert on_disk in (old, new), len(found)
+        found.append(on_disk == new)
+    assert not stopped
+    # From a certain line on it is the new one; the last was not stopped.
+    assert found == sorted(found) and 5 < sum(found) < len(found) - 5
+    many.save()
+    files = sorted(f.name for f in tmp_path.iterdir() if not f.name.startswith("."))
+    assert files == ["parked", f"state-{many._saves}", "streams.json"]
+    assert many._parked is not None
+    assert len(many._parked._file) == 64  # what was held for saves that failed is free again
+
+
+def test_ctrl_c_waits_until_a_save_is_whole(tmp_path, monkeypatch):
+    rng = np.random.default_rng(6)
+    many = ManyStreams(LEARNER, LEARNER.init(MODEL, 2), tmp_path)
+    for names in (["a", "b"], ["c"]):
+        many.step(names, *items_of(rng, len(names)))
+    want, sync = all_of(many), os.fsync
+
+    def interrupt(descriptor):
+        monkeypatch.setattr(os, "fsync", sync)
+        signal.raise_signal(signal.SIGINT)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", interrupt)  # that of the state, the first file
+    with pytest.raises(KeyboardInterrupt):
+        many.save()
+    assert sync is os.fsync
+    assert all_of(ManyStreams.resume(LEARNER, LEARNER.init(MODEL, 2), tmp_path)) == want
+
+
 def test_records_are_used_again_only_after_a_save_and_damage_is_seen(tmp_path):
     rows = [np.arange(3, dtype=np.float32), np.zeros((), np.complex64)]
     parked = Parked(str(tmp_path / "p"), rows, {})
@@ -161,20 +253,71 @@ def test_records_are_used_again_only_after_a_save_and_damage_is_seen(tmp_path):
         parked.take([8])
 
 
-def test_a_call_that_fails_leaves_no_stream_with_the_memory_of_another(tmp_path):
+def test_a_record_of_another_stream_is_refused(tmp_path):
+    parked = Parked(str(tmp_path / "p"), [np.zeros(3, np.float32)], {})
+    parked.put(["1", 1], [np.ones((2, 3), np.float32)])
+    parked.records = {"1": parked.records[1], 1: parked.records["1"]}
+    for name in (1, "1"):
+        with pytest.raises(ValueError, match=f"stream {name!r} had remembered is damaged"):
+            parked.take([name])
+
+
+def test_a_call_that_fails_leaves_no_stream_with_the_memory_of_another(tmp_path, monkeypatch):
     rng = np.random.default_rng(4)
     many = ManyStreams(LEARNER, LEARNER.init(MODEL, 2), tmp_path)
     oracle = Oracle()
     data = items_of(rng, 2)
     many.step(["a", "b"], *data)
     oracle.step(["a", "b"], *data)
-    with pytest.raises(ValueError, match="ys"):
-        many.step(["c"], np.zeros((1, 2), np.float32), {"no": np.zeros(1, np.float32)})
+    with monkeypatch.context() as broken:
+        broken.setattr(many, "_round", lambda *data: 1 / 0)  # as if memory had run out
+        with pytest.raises(ZeroDivisionError):
+            many.step(["c"], np.zeros((1, 2), np.float32))
+    assert "c" in many._fresh
     data = np.ones((1, 2), np.float32), np.ones((1, 1), np.float32), np.ones(1), np.zeros(1, bool)
     for name in ("c", "a", "b"):
         prediction, _ = oracle.step([name], *data)
         got = many.step([name], *data).prediction
         np.testing.assert_allclose(got, prediction, rtol=1e-4, atol=1e-5)  # float32
+
+
+def picky(prediction, target):
+    return squared_error(prediction, target.reshape(1))
+
+
+X = np.zeros((1, 2), np.float32)
+REFUSED = {
+    "a feature too many": ((np.zeros((1, 3)),), "xs: expected 1 items, one a name, so (1, 2)"),
+    "features that are missing": ((np.zeros(1),), "xs: expected 1 items"),
+    "an axis too many": ((np.zeros((1, 2, 1)),), "xs: expected 1 items"),
+    "no inputs": ((None,), "xs: expected numbers, got 'an array of dtype object'"),
+    "words": ((np.array([["a", "b"]]),), "xs: expected numbers"),
+    "targets of others": ((X, np.zeros((2, 1))), "ys: expected 1 items"),
+    "targets that are words": ((X, np.array(["a"])), "ys: expected numbers"),
+    "targets of another shape": ((X, np.zeros((1, 3))), "reshape"),
+    "targets of another structure": ((X, {"no": np.zeros(1)}), "reshape"),
+    "weights with an axis too many": ((X, None, np.ones((1, 2))), "weights: expected 1 items"),
+    "one weight": ((X, None, 1.0), "weights: expected 1 items"),
+    "complex weights": ((X, None, np.ones(1, complex)), "weights: expected real numbers"),
+    "resets with an axis too many": ((X, None, None, [[True]]), "resets: expected 1 items"),
+    "resets that are numbers": ((X, None, None, np.ones(1)), "resets: expected booleans"),
+}
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_refused_call_has_changed_nothing(tmp_path, folder):
+    learner = rtrl.OnlineLearner(picky, optax.sgd(0.05), donate=False)
+    many = ManyStreams(learner, learner.init(MODEL, 2), tmp_path if folder else None)
+    state, names = many.state, [None, None]
+    if folder:
+        many.step(["a", "b"], np.ones((2, 2), np.float32))
+        state, names = many.state, ["a", "b"]
+    for case, (data, message) in REFUSED.items():
+        with pytest.raises((ValueError, TypeError, AttributeError), match=re.escape(message)):
+            many.step([case], *data)
+        assert many.state is state and many._slots.names == names, case
+        assert case not in many and len(many) == (2 if folder else 0)
+    assert many.step(["c"], X, [3.0], np.array([1]), np.array([False])).begun == 1
 
 
 def test_what_does_not_fit_is_refused_by_name(tmp_path):
@@ -192,6 +335,9 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path):
         many.save()
     with pytest.raises(ValueError, match="batch axis"):
         ManyStreams(LEARNER, LEARNER.init(MODEL))
+    standardized: Any = Standardized(LEARNER)
+    with pytest.raises(ValueError, match="learner: expected an OnlineLearner, got 'Standardized'"):
+        ManyStreams(standardized, standardized.init(MODEL, 2))
     kept = ManyStreams(LEARNER, LEARNER.init(MODEL, 2), tmp_path)
     kept.step(["a"], x[:1])
     kept.save()

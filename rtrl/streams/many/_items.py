@@ -4,6 +4,7 @@ from collections.abc import Container, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float, PyTree
 
@@ -45,27 +46,51 @@ def items_of(
     ys: PyTree[ArrayLike] | None,
     weights: ArrayLike | None,
     resets: ArrayLike | None,
+    features: int | None,
 ) -> Items:
-    """Check what a user hands in, one of everything for each name."""
+    """Check what a user hands in, one of everything for each name.
+
+    Args:
+        features: of an input; ``None`` where the model does not say.
+    """
     named: list = names.tolist() if isinstance(names, np.ndarray) else list(names)
     require(len(named) > 0, "names", "at least one item", 0)
     for name in named:
         if not isinstance(name, int | str):
             require(False, "names", "integers or strings", type(name).__name__)
     count = len(named)
-    ys = jax.tree.map(np.asarray, ys)
-    given = [("xs", xs), ("weights", weights), ("resets", resets)]
-    for argument, a in (*given, *(("ys", y) for y in jax.tree.leaves(ys))):
-        if a is not None:
-            fits = np.ndim(a) >= 1 and np.shape(a)[0] == count
-            require(fits, argument, f"{count} items, one a name", np.shape(a))
+    inputs = _array(xs, "xs", jnp.number)
+    fits = inputs.ndim == 2 and inputs.shape == (count, features or inputs.shape[1])
+    size = "features" if features is None else features
+    require(fits, "xs", f"{count} items, one a name, so ({count}, {size})", inputs.shape)
+    # A list is an array to be; JAX would take it for a pytree of numbers.
+    given = np.asarray(ys) if isinstance(ys, list) else ys
+    ys = jax.tree.map(lambda a: _array(a, "ys", jnp.number), given)
+    for y in jax.tree.leaves(ys):
+        fits = y.ndim >= 1 and len(y) == count
+        require(fits, "ys", f"{count} items, one a name", y.shape)
     return Items(
         named,
-        np.asarray(xs),
+        inputs.astype(float) if inputs.dtype.kind in "iub" else inputs,
         ys,
-        np.ones(count) if weights is None else np.asarray(weights, float),
-        np.zeros(count, bool) if resets is None else np.array(resets, bool),
+        np.ones(count) if weights is None else _one_each(weights, "weights", count, float),
+        np.zeros(count, bool) if resets is None else _one_each(resets, "resets", count, bool),
     )
+
+
+def _array(value: Any, argument: str, kind: Any) -> np.ndarray:
+    a = np.asarray(value)
+    fits = a.dtype == bool or (a.dtype != object and jnp.issubdtype(a.dtype, kind))
+    expected = "booleans" if kind is jnp.bool_ else "numbers"
+    require(fits, argument, expected, f"an array of dtype {a.dtype}")
+    return a
+
+
+def _one_each(value: Any, argument: str, count: int, dtype: type) -> np.ndarray:
+    a = _array(value, argument, jnp.bool_ if dtype is bool else jnp.number)
+    require(not np.iscomplexobj(a), argument, "real numbers", f"an array of dtype {a.dtype}")
+    require(a.shape == (count,), argument, f"{count} items, one a name, so ({count},)", a.shape)
+    return a.astype(dtype)  # a copy, which is written to
 
 
 def rounds_of(names: list, served: Container, size: int) -> Iterator[np.ndarray]:

@@ -4,9 +4,11 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import ArrayLike, PyTree
@@ -71,6 +73,8 @@ class ManyStreams:
         state: LearnerState,
         folder: str | os.PathLike[str] | None = None,
     ):
+        ours = isinstance(learner, OnlineLearner)
+        require(ours, "learner", "an OnlineLearner", type(learner).__name__)
         require(isinstance(state, LearnerState), "state", "a LearnerState", type(state).__name__)
         slots = batch_size_of(state)
         require(slots is not None, "state", "one with a batch axis, which are the slots", None)
@@ -88,6 +92,7 @@ class ManyStreams:
         self._saves = 0
         self._slots = Slots([None] * (slots or 0), [0] * (slots or 0))
         self._fresh: set[Hashable] = set()  # who has a slot, in which nothing of theirs is yet
+        self._known: set[Any] = set()  # kinds of items that the learner takes
         self._parked = None
         if self.folder is not None:
             os.makedirs(self.folder, exist_ok=True)
@@ -149,12 +154,25 @@ class ManyStreams:
             ValueError: an argument of the wrong shape or kind, or too many streams without a
                 folder; nothing has changed then.
         """
-        items = items_of(names, xs, ys, weights, resets)
+        features = getattr(self.state.model, "in_size", None)
+        items = items_of(names, xs, ys, weights, resets, features)
         streams = len(set(items.names) | self._slots.of.keys())
         fits = self._parked is not None or streams <= len(self._slots)
         expected = f"no more streams than the {len(self._slots)} slots, or a folder"
         require(fits, "names", expected, streams)
+        self._try(items)
         return uninterrupted(self._learn, items)
+
+    def _try(self, items: Items) -> None:
+        """Have items of a new kind refused before anybody is moved for them: shapes alone."""
+        leaves, structure = jax.tree.flatten((items.xs, items.ys))
+        kind = structure, *((a.shape[1:], a.dtype) for a in leaves)
+        if kind not in self._known:
+            slots = len(self._slots)
+            x, y = jax.tree.map(lambda a: np.zeros((slots, *a.shape[1:]), a.dtype), items[1:3])
+            data = x, y, np.ones(slots), np.zeros(slots, bool)
+            eqx.filter_eval_shape(lambda state: self.learner.step(state, *data)[1], self.state)
+            self._known.add(kind)
 
     def _learn(self, items: Items) -> ManyOutput:
         predictions: list[tuple[np.ndarray, Any]] = []
@@ -193,22 +211,29 @@ class ManyStreams:
             OSError: a file cannot be written. The save before is untouched.
         """
         require(self._parked is not None, "folder", "one to save to", None)
+        uninterrupted(self._save)
+
+    def _save(self) -> None:
+        # Stopped anywhere, by an error or a second Ctrl-C, this leaves both what the table on disk
+        # refers to and what the next one does as they are: neither is written over later.
         assert self._parked is not None and self.folder is not None
-        before, number = f"state-{self._saves}", self._saves + 1
-        name = f"state-{number}"
+        self._saves += 1
+        name = f"state-{self._saves}"
         save(os.path.join(self.folder, name), self.state)
         self._parked.flush()
         table = {
-            "state": name, "rounds": self._rounds, "saves": number, "slots": self._slots.names,
-            "used": self._slots.used.tolist(), "parked": list(self._parked.records.items()),
-            "fresh": list(self._fresh),
+            "state": name, "rounds": self._rounds, "saves": self._saves,
+            "slots": self._slots.names, "used": self._slots.used.tolist(),
+            "parked": list(self._parked.records.items()), "fresh": list(self._fresh),
         }  # fmt: skip
+        self._parked.saving()
         with replacing(os.path.join(self.folder, _TABLE)) as file:
             file.write(json.dumps(table).encode())
-        self._saves = number
         self._parked.saved()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self.folder, before))
+        with contextlib.suppress(OSError):  # the save is whole, whatever fails here
+            for entry in os.listdir(self.folder):
+                if re.fullmatch(r"state-\d+", entry) and entry != name:
+                    os.unlink(os.path.join(self.folder, entry))
 
     def _park(self, records: dict[Hashable, int]) -> Parked:
         assert self.folder is not None
@@ -260,7 +285,7 @@ class ManyStreams:
 
         # The learner takes the mean over all slots: of those without an item there is none.
         weights = weights * (size / len(slots))
-        x = fill(xs.astype(float) if xs.dtype.kind in "iub" else xs, np.nan)
+        x = fill(xs, np.nan)
         y = None if ys is None else jax.tree.map(lambda a: fill(a, 0), ys)
         data = x, y, fill(weights, 0.0), fill(resets, False)
         if whole:

@@ -1,5 +1,6 @@
 """What streams remember while they have no slot: records of one size in a file on disk."""
 
+import json
 import os
 import zlib
 from collections.abc import Hashable, Sequence
@@ -43,8 +44,8 @@ class Parked:
         block = np.zeros(len(names), self.dtype)
         for i, a in enumerate(rows):
             block[f"{i}"] = a[: len(names)]
-        for record in block:
-            record["crc"] = _crc(record)
+        for name, record in zip(names, block, strict=True):
+            record["crc"] = _crc(name, record)
         self._file[places] = block
         self.records.update(zip(names, places, strict=True))
 
@@ -52,11 +53,11 @@ class Parked:
         """The rows of these names, one array for each of those put in; they are no longer here.
 
         Raises:
-            ValueError: a record is not what was written.
+            ValueError: a record is not what was written for that name.
         """
         block = np.asarray(self._file[[self.records[name] for name in names]])
         for name, record in zip(names, block, strict=True):
-            if record["crc"] != _crc(record):
+            if record["crc"] != _crc(name, record):
                 raise ValueError(f"{self.path}: what stream {name!r} had remembered is damaged")
         for name in names:
             self.drop(name)
@@ -72,11 +73,17 @@ class Parked:
         """Have everything on disk."""
         self._file.flush()
 
+    def saving(self) -> None:
+        """What is here now is about to be saved: it stays as well, whether that succeeds or not."""
+        self._saved = self._saved | set(self.records.values())
+
     def saved(self) -> None:
         """What is here now has been saved: what the save before needed may be written over."""
         now = set(self.records.values())
-        self._free += self._saved - now
+        free = self._saved - now
+        # In this order: what is interrupted here leaves a record unused, and never one twice free.
         self._saved = now
+        self._free += free
 
     def _map(self) -> np.memmap:
         size = os.path.getsize(self.path) if os.path.exists(self.path) else 0
@@ -101,5 +108,7 @@ def _make_room(path: str, size: int) -> None:
             file.truncate(size)
 
 
-def _crc(record: np.void) -> int:
-    return zlib.crc32(record.tobytes()[4:])
+def _crc(name: Hashable, record: np.void) -> int:
+    """Of a record and whose it is: that of another stream is as wrong as a damaged one."""
+    whose = json.dumps(int(name) if isinstance(name, int) else name)  # True is 1, as in a dict
+    return zlib.crc32(record.tobytes()[4:], zlib.crc32(whose.encode()))
