@@ -92,12 +92,16 @@ def write(file: BinaryIO, leaves: list[Leaf], pieces: list[tuple[Piece, Any]], *
 def read_header(name: str, header: Any, kind: str = FORMAT) -> list[Leaf]:
     if not isinstance(header, dict) or header.get("format") != kind:
         raise ValueError(f"{name} is not an rtrl state: its header does not say {kind!r}")
-    if header["version"] > VERSION:
+    version = header.get("version")
+    if isinstance(version, int) and version > VERSION:
         raise ValueError(
-            f"{name} has format version {header['version']}, written by rtrl {header['rtrl']}; "
+            f"{name} has format version {version}, written by rtrl {header.get('rtrl')}; "
             f"this rtrl reads versions up to {VERSION}: upgrade rtrl to load it"
         )
-    return [Leaf(**{**leaf, "shape": tuple(leaf["shape"])}) for leaf in header["leaves"]]
+    try:
+        return [Leaf(**{**leaf, "shape": tuple(leaf["shape"])}) for leaf in header["leaves"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{name} is truncated or damaged: no {error} in its header") from error
 
 
 class Archive:

@@ -35,6 +35,12 @@ _KINDS = "all-reduce|all-gather|all-to-all|collective-permute|collective-broadca
 _LINE = re.compile(rf"= (?P<type>.*?) (?P<kind>{_KINDS})(?:-start)?\(")
 _SHAPE = re.compile(r"([a-z]+[0-9]*[a-z0-9]*)\[([0-9,]*)\]")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) .*\{$")
+#: Of the types of operations that only begin: a gather's says what is sent, then what comes; that
+#: of a permutation also holds two counters.
+_RESULTS = {
+    "all-gather": lambda shapes: shapes[len(shapes) // 2 :],
+    "collective-permute": lambda shapes: shapes[1:2],
+}
 _BITS = {"pred": 8, "c64": 64, "c128": 128}
 
 
@@ -77,8 +83,8 @@ def collectives_in(text: str) -> list[Collective]:
         if match is None:
             continue
         shapes = _SHAPE.findall(match["type"])
-        if "-start(" in line and len(shapes) > 1:  # what is sent, then what comes
-            shapes = shapes[len(shapes) // 2 :]
+        if f"{match['kind']}-start(" in line:  # what comes, of a type that may say more
+            shapes = _RESULTS.get(match["kind"], lambda shapes: shapes)(shapes)
         name = re.search(r'op_name="([^"]*)"', line)
         found.append(
             Collective(

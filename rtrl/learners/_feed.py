@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 from rtrl.engine import placement_of
 from rtrl.learners._state import batch_size_of, layout
+from rtrl.validate import require
 
 _T = TypeVar("_T")
 
@@ -65,12 +66,19 @@ def own_samples(tree: PyTree, axis: int = 0) -> PyTree:
         axis: that of the samples: 0 for what comes out of a step, 1 for that of a scan.
 
     Returns numpy arrays.
+
+    Raises:
+        ValueError: parts of an array differ along another axis than ``axis``.
     """
 
     def own(a):
         if not isinstance(a, jax.Array) or a.is_fully_addressable or a.is_fully_replicated:
             return np.asarray(a)
-        parts = {_start(s.index[axis]): s.data for s in a.addressable_shards}
+        shards = {_start(s.index[axis]): s for s in a.addressable_shards}
+        alone = all(s.index == shards[_start(s.index[axis])].index for s in a.addressable_shards)
+        expected = f"the axis that arrays of shape {a.shape} are spread along, and no other"
+        require(alone, "axis", expected, axis)
+        parts = {start: s.data for start, s in shards.items()}
         return np.concatenate([np.asarray(parts[i]) for i in sorted(parts)], axis)
 
     return jax.tree.map(own, tree)

@@ -86,8 +86,8 @@ class Live:
         if apart is None:
             return self._ordinary(x, y, weight, reset)
         data = _inputs.prepare_one(apart.model, x, y, weight, reset, *apart.layout)
-        leaves, kind = jax.tree.flatten(data)
-        bound = self._known.get(kind)
+        leaves, structure = jax.tree.flatten(data)
+        bound = self._known.get((structure, data.xs.dtype))
         if bound is None or not bound.holds() or any(isinstance(a, Tracer) for a in leaves):
             return self._ordinary(x, y, weight, reset)
         if self._whole is not None:  # somebody asked for it, and may have used it up
@@ -112,12 +112,13 @@ class Live:
             if (there := getattr(error, "state", None)) is not None:
                 self._whole, self._apart = there, None
             raise
-        self._whole, self._apart = state, self._taken_apart(state, out)
+        self._whole, self._apart = state, None  # first of all: an interrupt may come at once
+        self._apart = self._taken_apart(state, out)
         if self._apart is not None:
             layout = self._apart.layout
             data = _inputs.prepare_one(state.model, x, y, weight, reset, *layout)
             bound = advance_one.donating.bind(self.learner, data, None, state)
-            self._known[jax.tree.structure(data)] = bound
+            self._known[jax.tree.structure(data), data.xs.dtype] = bound
         return out
 
     def _taken_apart(self, state: LearnerState, out: StepOutput) -> "_Apart | None":

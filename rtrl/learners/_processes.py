@@ -20,6 +20,8 @@ def together() -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):  # this process has too little memory
+            raise
         raise LostProcessError(
             f"process {jax.process_index()} of {jax.process_count()}: another process of the job "
             "has stopped, so this one can't go on. Start all of them again and load the last save. "

@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rtrl.learners import _archive, load, save
+from rtrl.learners import _archive, _parts, load, save
 
 
 class _Model(eqx.Module):
@@ -150,6 +150,17 @@ def _refusal(path: Any, like: Any) -> str:
 
 def _zeros(size: int, dtype: Any = jnp.float32) -> jax.Array:
     return jnp.zeros(size, dtype)
+
+
+@pytest.mark.parametrize("without", ["version", "leaves", "rtrl"])
+def test_a_manifest_of_which_something_is_missing_is_refused(tmp_path, without):
+    manifest = _archive.header(_parts.MANIFEST, [], number=1, parts=[])
+    del manifest[without]
+    (tmp_path / "state").write_text(json.dumps(manifest))
+    if without == "leaves":
+        assert "truncated or damaged" in _refusal(tmp_path / "state", [])
+    else:  # it says no more than that
+        assert load(tmp_path / "state", []) == []
 
 
 @pytest.mark.core

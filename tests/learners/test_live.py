@@ -147,6 +147,32 @@ def test_an_interrupt_leaves_the_new_state(monkeypatch):
     assert int(live.state.step) == 3
 
 
+def test_inputs_of_another_kind_are_what_they_are_to_a_step():
+    """Where inputs are held, others than those are refused."""
+    one = learner(overlap=2)
+    live = rtrl.Live(one, one.init(network("LRU")))
+    for _ in range(3):
+        live.step(np.ones(3), np.ones(2))
+    with pytest.raises(ValueError, match="xs: expected float32"):
+        live.step(np.ones(3, int), np.ones(2))
+    live.step(np.ones(3), np.ones(2))
+    assert int(live.state.step) == 4
+
+
+def test_an_interrupt_after_an_ordinary_step_leaves_its_state(monkeypatch):
+    live = rtrl.Live(one := learner(), one.init(network("LRU")))
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(_live.Live, "_taken_apart", stop)
+        with pytest.raises(KeyboardInterrupt):
+            live.step(np.ones(3), np.ones(2))
+    live.step(np.ones(3), np.ones(2))
+    assert int(live.state.step) == 2
+
+
 def test_other_kinds_are_refused():
     one = learner()
     state = one.init(network("LRU"))

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from cases import squared_error  # noqa: E402
 
 import rtrl  # noqa: E402
+from rtrl.learners._processes import together  # noqa: E402
 
 B, T = 4, 4
 #: Seconds after which a process knows that another one has gone: the runtime's word for it.
@@ -54,6 +55,9 @@ def main(process: int, count: int, port: str, folder: str):
     state, out = learner.scan(state, xs[:, own], ys[:, own], chunk=2)
     mine = rtrl.own_samples(out.prediction, axis=1)
     assert mine.shape == (T, share, 2)
+    if jax.local_device_count() > 1:  # which would give one device's timesteps for all
+        with pytest.raises(ValueError, match="axis: expected the axis that arrays of shape"):
+            rtrl.own_samples(out.prediction)
     np.savez(f"{folder}/out-{process}.npz", prediction=mine, loss=np.asarray(out.loss))
     with pytest.raises(ValueError, match=f"expected .*{share}"):  # its own samples, not everyone's
         learner.scan(state, xs, ys)
@@ -63,6 +67,11 @@ def main(process: int, count: int, port: str, folder: str):
         if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
             np.testing.assert_array_equal(rtrl.own_samples(a), rtrl.own_samples(b))
     state, _ = learner.scan(again, xs[:, own], ys[:, own], chunk=2)
+    if process == 0:
+        with pytest.raises(rtrl.LostProcessError, match="has stopped"), together():
+            raise jax.errors.JaxRuntimeError("UNAVAILABLE: connection closed")
+        with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE"), together():
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
     if process == count - 1:
         os._exit(9)  # as if killed
     start = time.monotonic()
@@ -75,16 +84,24 @@ def main(process: int, count: int, port: str, folder: str):
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_processes_learn_one_model_and_one_learns_on_from_what_they_saved(count, tmp_path):
+@pytest.mark.parametrize(
+    ("count", "devices"),
+    [
+        (2, 1),
+        pytest.param(2, 2, marks=pytest.mark.slow),
+        pytest.param(4, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_processes_learn_one_model_and_one_learns_on_from_what_they_saved(count, devices, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     path = os.pathsep.join(filter(None, sys.path))
+    flags = f"--xla_force_host_platform_device_count={devices}"
     started = [
         subprocess.Popen(
             [sys.executable, __file__, str(i), str(count), port, str(tmp_path)],
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "XLA_FLAGS": flags},
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -93,12 +110,11 @@ def test_processes_learn_one_model_and_one_learns_on_from_what_they_saved(count,
     errors = [process.communicate()[1] for process in started]
     *others, last = (process.returncode for process in started)
     assert last == 9
-    # The others stop by themselves, say why, and what to do, within the stated time. Of several,
-    # gloo may abort some, as they hear of it in different collectives.
+    # The others stop by themselves, say why, and what to do, within the stated time. Where there
+    # are more than two devices gloo may abort them, which hear of it in different collectives.
     told = [i for i, code in enumerate(others) if code == 0]
-    assert told and (
-        count == 2 or all("gloo" in errors[i] for i in set(range(count - 1)) - {*told})
-    )
+    assert all("gloo" in errors[i] for i in {*range(count - 1)} - {*told})
+    assert told or count * devices > 2
     for i in told:
         waited, message = (tmp_path / f"error-{i}").read_text().split(" ", 1)
         assert float(waited) < 2 * HEARTBEAT
