@@ -1,11 +1,14 @@
 """How long a chunk, and how much of an overlap? Measured on one's own data."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 from jaxtyping import ArrayLike, PyTree
 
 from rtrl.analysis._cosine import cosine_by_layer
+from rtrl.analysis._layers import layer_of
 from rtrl.engine import Loss, Rule
 from rtrl.learners import sequence_gradient
 from rtrl.rules import BPTT, RTRL
@@ -20,7 +23,9 @@ class Windows(NamedTuple):
 
     Attributes:
         cosines: by ``(chunk, overlap)``, of every layer by its name, NaN without a gradient.
-        worst: by ``(chunk, overlap)``, of the layer that is farthest from BPTT.
+        worst: by ``(chunk, overlap)``, of the layer that is farthest from BPTT; ``-inf`` where a
+            layer that BPTT teaches has no cosine. Layers that BPTT itself gives a gradient of zero
+            say nothing.
         chosen: the first that clears the bar in every layer, or the best if none does.
         clears: whether it does.
     """
@@ -105,12 +110,14 @@ def choose_window(
         pair: {name: float(c) for name, c in cosine_by_layer(grads, exact).items()}
         for pair, grads in found.items()
     }
-    worst = {pair: _worst(layers) for pair, layers in cosines.items()}
+    leaves = jax.tree_util.tree_leaves_with_path(exact)
+    taught = {layer_of(path) for path, leaf in leaves if (leaf != 0).any()}
+    worst = {pair: _worst(layers, taught) for pair, layers in cosines.items()}
     best = max(pairs, key=lambda pair: worst[pair])
     chosen = next((pair for pair in pairs if worst[pair] >= bar), best)
     return Windows(cosines, worst, chosen, worst[chosen] >= bar)
 
 
-def _worst(layers: dict[str, float]) -> float:
-    known = [cosine for cosine in layers.values() if cosine == cosine]
-    return min(known, default=-1.0)
+def _worst(layers: dict[str, float], taught: set[str]) -> float:
+    found = [layers[name] for name in layers if name in taught]
+    return min((-math.inf if math.isnan(c) else c for c in found), default=-1.0)

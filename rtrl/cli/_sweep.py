@@ -21,7 +21,7 @@ from rtrl.cli._sweep_run import (
     digest_of,
     file_of,
     length_of,
-    validation_part,
+    part_of,
 )
 
 
@@ -56,7 +56,9 @@ def sweep(file: Path, folder: Path, side_by_side: int, line: str) -> None:
         settings = settings_of(plan)
         digest = digest_of(settings[0].setup.task)
         choosing = [job for s in settings for job in s.choosing(plan, digest)]
-        refuse_lengths(choosing or settings[0].judging(plan, digest, settings[0].rates[0]))
+        for s in settings:
+            refuse_lengths([*s.choosing(plan, digest)[:1],
+                            *s.judging(plan, digest, s.rates[0])[:1]])  # fmt: skip
         wanted = len(choosing) + sum(len(s.seeds) for s in settings)
         with progress(console, file.stem, wanted, 0, "runs") as bar:
             made = _make(choosing, folder, side_by_side, stop, bar, 0)
@@ -109,9 +111,8 @@ def _completed(setup: Setup) -> Setup:
 
 def refuse_lengths(jobs: list[Job]) -> None:
     """Refuse a length that the data have not, before anything is learned."""
-    for job in jobs[:1]:
-        data = data_of(job.setup)
-        length_of(job, validation_part(data, job.share) if job.part == VALIDATION else data)
+    for job in jobs:
+        length_of(job, part_of(job))
 
 
 def best_rate(choosing: list[Job], folder: Path, setting: Setting) -> float | None:

@@ -1,6 +1,7 @@
 """What a sweep's TOML file asks for, checked key by key."""
 
 import itertools
+import json
 import math
 import tomllib
 from pathlib import Path
@@ -89,6 +90,11 @@ def _whole(given: dict[str, Any]) -> dict[str, Any]:
         refuse("target", "a column or a list of columns", repr(target))
     if settings is not None and not isinstance(settings, dict):
         refuse("set", "a table of arguments of the task", repr(settings))
+    for key, value in (settings or {}).items():
+        try:
+            json.dumps(value)
+        except TypeError:  # TOML has dates and times, which no task takes
+            refuse(f"set.{key}", "a number, a text, true or false, or a list of them", str(value))
     return {"task": task, "target": target, "settings": settings or None}
 
 

@@ -18,7 +18,7 @@ def run_all(jobs: list[Job], folder: Path, side_by_side: int, stop: Stop) -> Ite
     """Make every run; each is handed on when its file is there. Ends early if a stop is requested.
 
     Raises:
-        UsageError: a run can't be made, or a process of one was killed.
+        UsageError: a run can't be made, or a process of one was ended.
     """
     if side_by_side == 1 or len(jobs) < 2:
         for job in jobs:
@@ -42,10 +42,11 @@ def _in_processes(jobs: list[Job], folder: Path, count: int, stop: Stop) -> Iter
     left = len(jobs)
     try:
         while left and not stop.requested:
+            alive = any(worker.is_alive() for worker in workers)  # before: its last is in `done`
             try:
                 number, error = done.get(timeout=0.2)
             except queue.Empty:
-                _refuse_killed(workers)
+                _refuse_ended(workers, alive)
                 continue
             if error is not None:
                 raise UsageError(error)
@@ -58,13 +59,16 @@ def _in_processes(jobs: list[Job], folder: Path, count: int, stop: Stop) -> Iter
             worker.join()
 
 
-def _refuse_killed(workers: list[Any]) -> None:
+def _refuse_ended(workers: list[Any], alive: bool) -> None:
+    """Refuse to wait for runs whose processes were killed, or asked to stop without the others."""
     for worker in workers:
         if worker.exitcode not in (None, 0):
             raise UsageError(
                 f"--jobs: the process of a run ended with {worker.exitcode} (out of memory?); the "
                 "same command goes on."
             )
+    if not alive:
+        raise UsageError("--jobs: the process of a run was stopped; the same command goes on.")
 
 
 def _work(folder: Path, waiting: Any, done: Any) -> None:
@@ -79,6 +83,10 @@ def _work(folder: Path, waiting: Any, done: Any) -> None:
                     return
             except UsageError as error:
                 done.put((number, str(error)))
+                return
+            except Exception as error:
+                text = f"{type(error).__name__}: {error}"
+                done.put((number, f"--jobs: {job.name}: {text} (--jobs 1 shows where)"))
                 return
             done.put((number, None))
             if stop.requested:

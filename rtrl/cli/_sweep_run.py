@@ -14,6 +14,7 @@ import numpy as np
 
 from rtrl.cli import _report, _state
 from rtrl.cli._data import Data, load
+from rtrl.cli._errors import refuse
 from rtrl.cli._names import is_file
 from rtrl.cli._setup import Setup, as_dict, label
 from rtrl.cli._signals import Stop
@@ -22,6 +23,7 @@ from rtrl.tasks import Examples, Split, Stream
 
 RUNS, WORK = "runs", "work"
 TEST, VALIDATION = "test", "validation"
+LEAST = 3  # timesteps to choose on: an error of their second half needs two
 
 
 class Job(NamedTuple):
@@ -85,15 +87,26 @@ def digest_of(task: str) -> str:
     return hashlib.sha256(Path(task).read_bytes()).hexdigest() if is_file(task) else ""
 
 
-def validation_part(data: Data, share: float) -> Data:
+def part_of(job: Job) -> Data:
+    """What a run learns and is judged on."""
+    data = data_of(job.setup)
+    return data if job.part == TEST else validation_part(data, job.share, job.steps)
+
+
+def validation_part(data: Data, share: float, steps: int | None) -> Data:
     """What rates are chosen on, of which nothing is reported.
 
-    Of a stream its beginning, as far as all targets lie in it; of a labelled set a share of the
+    Of the timesteps of a stream that are learned the first, as far as all targets lie in them (the
+    second half of those that are learned is reported); of a labelled set a share of the
     sequences to learn from (every so many), or the part that the set itself names; of fresh
     sequences the same: by the seed that rates are chosen with they are other ones.
     """
     if data.kind == "stream":
-        length = max(int(share * len(data.content.xs)) - data.horizon, 1)
+        learned = min(steps or len(data.content.xs), len(data.content.xs))
+        length = int(share * learned) - data.horizon
+        if length < LEAST:
+            refuse("lr", f"one rate, as of {learned} timesteps fewer than {LEAST} are left to "
+                   "choose on", "several")  # fmt: skip
         part: Any = Stream(data.content.xs[:length], data.content.ys[:length])
     elif data.kind == "labelled":
         train, named = data.content.train, data.content.validation
@@ -116,10 +129,10 @@ def _some(examples: Examples, chosen: np.ndarray) -> Examples:
 
 
 def length_of(job: Job, data: Data) -> int:
-    """How long a run is; on the shorter part of a stream no longer than that."""
+    """How long a run is; rates are chosen on the whole of the part for it."""
     steps = job.steps
-    if steps is not None and job.part == VALIDATION and data.kind == "stream":
-        steps = min(steps, len(data.content.xs))
+    if job.part == VALIDATION and data.kind == "stream":
+        steps = len(data.content.xs)
     return run_length(data, job.setup, steps, job.epochs)
 
 
@@ -129,13 +142,12 @@ def run(job: Job, folder: Path, stop: Stop) -> bool:
     The file of it comes into being whole, and last: before, there is a state to go on from.
     """
     file, work = file_of(folder, job), folder / WORK / job.name
-    data = data_of(job.setup)
-    if job.part == VALIDATION:
-        data = validation_part(data, job.share)
+    data = part_of(job)
     work.mkdir(parents=True, exist_ok=True)
-    about = None
+    about, earlier = None, 0.0
     if (work / _state.STATE).exists():
         about = resume(work / _state.STATE, job.setup)[1]
+        earlier = about.get("seconds", 0.0)
     began, scalars = time.monotonic(), _report.Scalars(None)
     with np.errstate(all="ignore"):
         done = train(job.setup, data, length_of(job, data), work, about=about, stop=stop,
@@ -150,7 +162,7 @@ def run(job: Job, folder: Path, stop: Stop) -> bool:
             "label": label(job.setup),
             "metric": data.metric,
             "figures": done.figures,
-            "seconds": time.monotonic() - began,
+            "seconds": earlier + time.monotonic() - began,
             "versions": _report.versions(),
             "history": done.run.history,
         },

@@ -94,6 +94,7 @@ def train(
 
     The state is saved at the end, once a minute, and when a stop is requested.
     """
+    began, earlier = time.monotonic(), about.get("seconds", 0.0) if about else 0.0
     learner, state = begin(setup, data)
     run, path = Run(state), folder / _state.STATE
     if about is not None:
@@ -109,17 +110,18 @@ def train(
                 scalars.add(row, int(row["step"]))
             logged = len(run.history)
             if time.monotonic() - saved > SAVE_SECONDS:
-                save(path, setup, data, run)
+                save(path, setup, data, run, earlier + time.monotonic() - began)
                 saved = time.monotonic()
             if stop.requested:
                 break
         speed = bar.speed(run.done)
-    save(path, setup, data, run)
+    save(path, setup, data, run, earlier + time.monotonic() - began)
     figures = {**result(data, run), "steps_per_second": speed}
     return Done(setup, run, figures, run.done >= steps)
 
 
-def save(path: Path, setup: Setup, data: Data, run: Run) -> None:
+def save(path: Path, setup: Setup, data: Data, run: Run, seconds: float) -> None:
+    """Save a run that has taken so many seconds, those before it was stopped included."""
     about = {
         "command": "train",
         "setup": as_dict(setup),
@@ -130,6 +132,7 @@ def save(path: Path, setup: Setup, data: Data, run: Run) -> None:
             "own": data.own,
         },
         "done": run.done,
+        "seconds": seconds,
         "history": run.history,
     }
     _state.save(path, about, run.state, run.arrays)

@@ -2,6 +2,7 @@
 
 import functools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,6 +67,39 @@ def test_a_short_memory_asks_for_a_short_window_only(float64):
     for windows in (WINDOWS[:2], WINDOWS[1::-1]):  # none clears: the best there is
         few = analysis.choose_window(network(0.9, 0.99), loss, XS, YS, windows=windows, **OPTIONS)
         assert few.chosen == max(windows, key=lambda w: few.worst[w]) and not few.clears
+
+
+def test_a_layer_without_a_gradient_in_its_windows_fails(float64):
+    model = network(0.9, 0.99)
+    linear = eqx.nn.Linear(1, 6, use_bias=False, key=jax.random.key(5))
+    model = eqx.tree_at(lambda m: m.encoder, model, linear)
+    early, late = np.where(np.arange(T)[:, None] < 4, XS, 0), np.float64(np.arange(T) >= 28)
+    # What the encoder reads and what it is judged by are in no window together.
+    options = {"windows": [(4, 0), (16, 16)], "weights": late, "bar": -1}
+    found = analysis.choose_window(model, loss, early, YS, **options)
+    assert np.isnan(found.cosines[4, 0]["encoder"]) and found.worst[4, 0] == -np.inf
+    assert found.chosen == (16, 16) and found.worst[16, 16] == pytest.approx(1, abs=1e-12)
+    alone = analysis.choose_window(model, loss, early, YS, **{**options, "windows": [(4, 0)]})
+    assert alone.chosen == (4, 0) and not alone.clears
+    # BPTT itself gives it none: it says nothing.
+    found = analysis.choose_window(model, loss, 0 * XS, YS, **options)
+    layers = found.cosines[4, 0]
+    known = [cosine for cosine in layers.values() if cosine == cosine]
+    assert np.isnan(layers["encoder"]) and known
+    assert found.worst[4, 0] == min(known) and found.clears
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-13, 1e30])
+def test_a_cosine_has_no_size(size):
+    a, b = np.random.default_rng(4).normal(size=(2, 30))
+    small = (
+        {"l": {"a": jnp.float32(size * g[:9]), "b": jnp.float32(size * g[9:])}} for g in (a, b)
+    )
+    (found,) = analysis.cosine_by_layer(*small).values()
+    assert found.dtype == jnp.float32
+    assert found == pytest.approx(cosine(a, b), abs=1e-6)
+    zero = {"l": {"a": jnp.zeros(3), "b": jnp.zeros((0,))}}
+    assert all(np.isnan(c) for c in analysis.cosine_by_layer(zero, zero).values())
 
 
 @pytest.mark.parametrize(

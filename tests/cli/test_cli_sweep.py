@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import queue
 import signal
+import sys
+import threading
 import time
 
 import numpy as np
@@ -11,8 +14,10 @@ from command_line import PNG, result, rtrl_, start
 from test_cli_stops import stop_at
 
 from rtrl import tasks
-from rtrl.cli import _data, _setup, _sweep_run, _train
+from rtrl.cli import _data, _setup, _state, _sweep_jobs, _sweep_run, _train
+from rtrl.cli._errors import UsageError
 from rtrl.cli._learn import Done, Run
+from rtrl.cli._signals import Stop
 from rtrl.cli._sweep_file import CHOOSING_SEED
 from rtrl.cli._sweep_report import rank
 
@@ -38,6 +43,8 @@ rule = "spatial"
 chunk = 8
 overlap = [0, 8]
 """  # fmt: skip
+
+JOB = _sweep_run.Job(_setup.Setup("henon", rule="RTRL", chunk=8), "test", 5, None, 0.25)
 
 
 def written(folder, text):
@@ -84,11 +91,16 @@ def test_what_is_not_understood_is_refused_by_its_name(text, says, tmp_path):
         ("task = 'henon'\ntarget = 3", "target: expected a column"),
         ("task = 'henon'\nset = 3", "set: expected a table"),
         ("task = 'henon'\nsteps = 100000", "at most"),
+        ("task = 'henon'\nlr = [0.1, 0.2]\nsteps = 1_000_000_000", "--steps: expected at most"),
+        ("task = 'henon'\nlr = [0.1, 0.2]\nsteps = 15", "of 15 timesteps fewer than 3 are left"),
+        ("task = 'henon'\n[set]\nlength = 1979-05-27", "set.length: expected a number"),
+        ("task = 'henon'\n[set]\nlength = [[07:32:00]]", "set.length: expected a number"),
     ],
 )
 def test_keys_of_the_whole_are_checked(line, says, tmp_path):
     done = rtrl_(*written(tmp_path, line))
     assert done.code == 2 and says in done.err, done.err
+    assert not (tmp_path / "out" / "runs").exists()  # nothing was learned before
 
 
 class Killed(BaseException):
@@ -172,11 +184,10 @@ def test_what_decides_a_run_is_in_its_name(tmp_path):
     (tmp_path / "a.csv").write_text("x\n2\n")
     digests.append(_sweep_run.digest_of(str(tmp_path / "a.csv")))
     assert len(set(digests)) == 3 and digests[1] == ""
-    job = _sweep_run.Job(_setup.Setup("henon", rule="RTRL", chunk=8), "test", 5, None, 0.25)
-    others = [job._replace(digest="a"), job._replace(steps=6), job._replace(part="validation"),
-              job._replace(setup=dataclasses.replace(job.setup, width=3))]  # fmt: skip
-    assert len({one.name for one in [job, *others]}) == 5
-    assert job._replace(share=0.5).name == job.name  # of what is reported it decides nothing
+    others = [JOB._replace(digest="a"), JOB._replace(steps=6), JOB._replace(part="validation"),
+              JOB._replace(setup=dataclasses.replace(JOB.setup, width=3))]  # fmt: skip
+    assert len({one.name for one in [JOB, *others]}) == 5
+    assert JOB._replace(share=0.5).name == JOB.name  # of what is reported it decides nothing
 
 
 def test_the_best_is_the_most_accurate_or_the_least_wrong():
@@ -191,7 +202,9 @@ def test_a_run_that_is_stopped_goes_on_and_is_that_of_train(tmp_path):
         patch.setattr(_train, "live", lambda data, run: stop_at(run.done == 50))
         done = rtrl_(*written(tmp_path, options))
     assert done.code == 0 and "0 of 1 runs" in done.err and "the same command" in done.err
-    assert runs_of(tmp_path) == {} and len(list((tmp_path / "out" / "work").iterdir())) == 1
+    assert runs_of(tmp_path) == {}
+    (work,) = (tmp_path / "out" / "work").iterdir()
+    stopped = _state.read_about(work / _state.STATE)["seconds"]
     assert rtrl_(*written(tmp_path, options)).code == 0
     (run,) = runs_of(tmp_path).values()
     one = "henon --chunk 8 --overlap 8 --lr 0.01 --width 4 --hidden 4 --depth 1 --warmup 20"
@@ -200,6 +213,7 @@ def test_a_run_that_is_stopped_goes_on_and_is_that_of_train(tmp_path):
     alone = result(tmp_path / "alone")["runs"][0]
     assert run["figures"]["nrmse"] == alone["figures"]["nrmse"]
     assert run["history"] == alone["history"] and run["setup"] == alone["setup"]
+    assert run["seconds"] > stopped > 0
     assert not list((tmp_path / "out" / "work").iterdir())
 
 
@@ -225,9 +239,59 @@ def test_processes_that_are_killed_leave_whole_runs(tmp_path):
     assert len(result(tmp_path / "out")["settings"][0]["figures"]) == 3
 
 
+def test_processes_that_end_without_their_runs_are_not_waited_for(tmp_path, monkeypatch):
+    # As one does that alone was asked to stop: it ends with 0, and hands nothing back.
+    monkeypatch.setattr(_sweep_jobs, "_work", print)
+    stop = Stop()
+    end = threading.Timer(30, setattr, [stop, "requested", True])
+    end.start()
+    with pytest.raises(UsageError, match="--jobs: the process of a run was stopped; the same"):
+        list(_sweep_jobs.run_all([JOB, JOB._replace(steps=6)], tmp_path, 2, stop))
+    end.cancel()
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (UsageError("chunk: no"), "chunk: no"),
+        (
+            MemoryError("of 3 GB"),
+            f"--jobs: {JOB.name}: MemoryError: of 3 GB (--jobs 1 shows where)",
+        ),
+    ],
+)
+def test_what_goes_wrong_in_a_process_is_handed_back(error, says, tmp_path, monkeypatch):
+    def run(job, folder, stop):
+        raise error
+
+    monkeypatch.setattr(_sweep_jobs, "run", run)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    waiting, done = queue.Queue(), queue.Queue()
+    waiting.put((7, JOB))
+    _sweep_jobs._work(tmp_path, waiting, done)
+    sys.stderr.close()  # the process has its own
+    assert done.get_nowait() == (7, says)
+
+
+@pytest.mark.parametrize("steps", [200, 201, 2_000, None])
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_rates_are_chosen_on_timesteps_before_those_reported(steps, share):
+    setup = _setup.Setup("henon", settings={"length": 2_000})
+    job = _sweep_run.Job(setup, "test", steps, None, share)
+    judged = _sweep_run.part_of(job)
+    chosen = _sweep_run.part_of(job._replace(part="validation"))
+    learned = _sweep_run.length_of(job, judged)
+    assert learned == (steps or 2_000)
+    length = _sweep_run.length_of(job._replace(part="validation"), chosen)
+    assert length == len(chosen.content.xs) == int(share * learned) - 1
+    reported = judged.content.series(1)[learned // 2 : learned + 1]
+    assert not np.isin(chosen.content.ys, reported).any()
+    assert not np.isin(chosen.content.xs, reported).any()
+
+
 def test_rates_are_chosen_on_data_that_are_not_reported_of():
     data = _data.load("henon", settings={"length": 120})
-    part = _sweep_run.validation_part(data, 0.25)
+    part = _sweep_run.validation_part(data, 0.25, None)
     series = data.content.series(1)
     # Of the series only the first quarter is in it, inputs and targets.
     assert np.isin(part.content.ys, series[: 120 // 4]).all()
@@ -235,7 +299,7 @@ def test_rates_are_chosen_on_data_that_are_not_reported_of():
     assert len(part.content.xs) == 120 // 4 - 1  # what is judged is the second half
 
     data = _data.load("digits", settings={"by": "rows"})
-    part = _sweep_run.validation_part(data, 0.25).content
+    part = _sweep_run.validation_part(data, 0.25, None).content
     train = data.content.train
 
     def contents(examples):
@@ -246,10 +310,10 @@ def test_rates_are_chosen_on_data_that_are_not_reported_of():
     assert contents(part.test) == [train.read(i).tobytes() for i in range(0, len(train), 4)]
     assert part.test.labels.tolist() == train.labels[::4].tolist()
     split = data.content._replace(validation=dataclasses.replace(train))  # a part named so
-    chosen = _sweep_run.validation_part(data._replace(content=split), 0.25).content
+    chosen = _sweep_run.validation_part(data._replace(content=split), 0.25, None).content
     assert chosen == tasks.Split(train, split.validation)
 
     data = _data.load("copying", batch=2, settings={"pattern": 2, "padding": 1})
-    assert _sweep_run.validation_part(data, 0.25).content is data.content
+    assert _sweep_run.validation_part(data, 0.25, None).content is data.content
     drawn = [data.content([seed, 0], 64).xs for seed in (0, 0, CHOOSING_SEED)]
     assert (drawn[0] == drawn[1]).all() and (drawn[0] != drawn[2]).any()
