@@ -1,5 +1,6 @@
 """Live steps are steps, to the bit, whatever a timestep is made of."""
 
+import functools
 import signal
 
 import jax
@@ -15,6 +16,7 @@ from rtrl.learners import _live
 T = 12
 
 
+@functools.cache
 def learner(**options):
     return rtrl.OnlineLearner(squared_error, optax.adam(1e-2), **options)
 
@@ -58,8 +60,8 @@ def ordinary(monkeypatch):
 )
 def test_live_steps_are_steps(batch, options, whole, ordinary):
     one = learner(**options)
-    state = one.init(network("LRU"), batch)
-    live = rtrl.Live(one, one.init(network("LRU"), batch))
+    state = one.init(network("LRU", depth=1), batch)
+    live = rtrl.Live(one, one.init(network("LRU", depth=1), batch))
     for t, timestep in enumerate(timesteps(batch)):
         state, out = one.step(state, *timestep)
         same(live.step(*timestep), out)
@@ -70,7 +72,7 @@ def test_live_steps_are_steps(batch, options, whole, ordinary):
 
 
 def test_a_mistake_changes_nothing():
-    live = rtrl.Live(one := learner(), one.init(network("LRU")))
+    live = rtrl.Live(one := learner(), one.init(network("LRU", depth=1)))
     x, y = np.ones(3), np.ones(2)
     for _ in range(3):
         live.step(x, y)
@@ -83,8 +85,8 @@ def test_a_mistake_changes_nothing():
 
 
 def test_what_was_handed_in_may_be_changed_afterwards():
-    live = rtrl.Live(one := learner(), one.init(network("LRU")))
-    state = one.init(network("LRU"))
+    live = rtrl.Live(one := learner(), one.init(network("LRU", depth=1)))
+    state = one.init(network("LRU", depth=1))
     x = np.ones(3, np.float32)
     for t in range(5):
         x[:] = t
@@ -96,7 +98,7 @@ def test_what_was_handed_in_may_be_changed_afterwards():
 
 def test_a_state_that_was_used_up_elsewhere_is_named(tmp_path):
     one = learner()
-    live = rtrl.Live(one, one.init(network("LRU")))
+    live = rtrl.Live(one, one.init(network("LRU", depth=1)))
     timestep = np.ones(3), np.ones(2)
     live.step(*timestep)
     live.step(*timestep)
@@ -112,7 +114,7 @@ def test_a_state_that_was_used_up_elsewhere_is_named(tmp_path):
 
 
 def test_it_sees_the_settings_of_jax_and_other_dtypes(ordinary):
-    live = rtrl.Live(one := learner(), one.init(network("LRU")))
+    live = rtrl.Live(one := learner(), one.init(network("LRU", depth=1)))
     x, y = np.ones(3), np.ones(2)
     live.step(x, y)
     with jax.debug_nans(True):
@@ -126,7 +128,7 @@ def test_it_sees_the_settings_of_jax_and_other_dtypes(ordinary):
 
 def test_an_interrupt_leaves_the_new_state(monkeypatch):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    live = rtrl.Live(one := learner(), one.init(network("LRU")))
+    live = rtrl.Live(one := learner(), one.init(network("LRU", depth=1)))
     timestep = np.ones(3), np.ones(2)
     live.step(*timestep)
     (kind, bound), *_ = live._known.items()
@@ -150,7 +152,7 @@ def test_an_interrupt_leaves_the_new_state(monkeypatch):
 def test_inputs_of_another_kind_are_what_they_are_to_a_step():
     """Where inputs are held, others than those are refused."""
     one = learner(overlap=2)
-    live = rtrl.Live(one, one.init(network("LRU")))
+    live = rtrl.Live(one, one.init(network("LRU", depth=1)))
     for _ in range(3):
         live.step(np.ones(3), np.ones(2))
     with pytest.raises(ValueError, match="xs: expected float32"):
@@ -160,7 +162,7 @@ def test_inputs_of_another_kind_are_what_they_are_to_a_step():
 
 
 def test_an_interrupt_after_an_ordinary_step_leaves_its_state(monkeypatch):
-    live = rtrl.Live(one := learner(), one.init(network("LRU")))
+    live = rtrl.Live(one := learner(), one.init(network("LRU", depth=1)))
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -175,7 +177,7 @@ def test_an_interrupt_after_an_ordinary_step_leaves_its_state(monkeypatch):
 
 def test_other_kinds_are_refused():
     one = learner()
-    state = one.init(network("LRU"))
+    state = one.init(network("LRU", depth=1))
     with pytest.raises(ValueError, match="learner: expected an OnlineLearner"):
         rtrl.Live(None, state)  # type: ignore
     with pytest.raises(ValueError, match="state: expected a LearnerState"):
