@@ -14,10 +14,24 @@ jax.config.update("jax_platforms", "cpu")
 # Tracing makes millions of small objects that live: looking for garbage among them took a seventh.
 gc.set_threshold(200_000, 20, 50)
 
-# An optimizer is functions, which are a part of a compiled learner: the same one for the same
-# settings, or every test would compile its own.
+
+def _shared(make):
+    """The same optimizer for the same settings: it is functions, which are a part of a compiled
+    learner, and every test would compile its own."""
+    cached = functools.cache(make)
+
+    @functools.wraps(make)
+    def once(*arguments, **options):
+        try:
+            return cached(*arguments, **options)
+        except TypeError:  # settings that are arrays
+            return make(*arguments, **options)
+
+    return once
+
+
 for _name in ("sgd", "adam", "adamw", "lion"):
-    setattr(optax, _name, functools.cache(getattr(optax, _name)))
+    setattr(optax, _name, _shared(getattr(optax, _name)))
 
 # The default run draws the same examples every time; `make test-full` draws new ones.
 settings.register_profile("repeat", derandomize=True, deadline=None)
