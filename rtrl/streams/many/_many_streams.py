@@ -13,7 +13,6 @@ import jax
 import numpy as np
 from jaxtyping import ArrayLike, PyTree
 
-from rtrl.engine import placement_of
 from rtrl.learners import (
     LearnerState,
     OnlineLearner,
@@ -25,14 +24,8 @@ from rtrl.learners import (
 )
 from rtrl.streams.many._items import Items, ManyOutput, in_order, items_of, rounds_of
 from rtrl.streams.many._parked import Parked
-from rtrl.streams.many._rows import (
-    block_size,
-    filled_up,
-    on_device,
-    put_rows,
-    put_rows_keeping,
-    take_rows,
-)
+from rtrl.streams.many._round import learn_round, replaced
+from rtrl.streams.many._rows import block_size, filled_up, on_device, take_rows
 from rtrl.streams.many._slots import Slots
 from rtrl.validate import require
 
@@ -270,35 +263,9 @@ class ManyStreams:
         self._slots.used[slots] = self._rounds
         return slots, (len(new), len(back), len(leaving))
 
-    def _round(self, slots: list[int], xs, ys, weights, resets):
-        """One timestep of some streams."""
-        everyone = len(self._slots)
-        all_of_them = placement_of(self.state.carry) is not None
-        size = everyone if all_of_them else block_size(len(slots), everyone)
-        whole = size == everyone
-        at = np.array(slots) if whole else np.arange(len(slots))
-
-        def fill(a, filling):
-            out = np.full((size, *a.shape[1:]), filling, a.dtype)
-            out[at] = a
-            return out
-
-        # The learner takes the mean over all slots: of those without an item there is none.
-        weights = weights * (size / len(slots))
-        x = fill(xs, np.nan)
-        y = None if ys is None else jax.tree.map(lambda a: fill(a, 0), ys)
-        data = x, y, fill(weights, 0.0), fill(resets, False)
-        if whole:
-            self.state, out = self.learner.step(self.state, *data)
-        else:
-            where = filled_up(slots, size, everyone)
-            there = np.minimum(where, everyone - 1)  # of those that fill the block nothing is kept
-            few = dataclasses.replace(self.state, carry=take_rows(there, self.state.carry))
-            after, out = self.learner.step(few, *data)
-            carry = self._replaced(after.carry, where)
-            self.state = dataclasses.replace(after, carry=carry)
-        prediction = jax.tree.map(lambda a: np.asarray(a)[at], out.prediction)
-        return dataclasses.replace(out, prediction=prediction)
+    def _round(self, slots: list[int], *data: Any) -> Any:
+        self.state, out = learn_round(self.learner, self.state, len(self._slots), slots, *data)
+        return out
 
     def _take(self, slots: list[int]) -> list[np.ndarray]:
         where = filled_up(slots, block_size(len(slots), len(self._slots)), len(self._slots) - 1)
@@ -308,9 +275,6 @@ class ManyStreams:
     def _put(self, slots: list[int], rows: list[np.ndarray]) -> None:
         size = block_size(len(slots), len(self._slots))
         block = on_device(rows, size, jax.tree.structure(self.state.carry))
-        carry = self._replaced(block, filled_up(slots, size, len(self._slots)))
+        where = filled_up(slots, size, len(self._slots))
+        carry = replaced(self.learner, self.state.carry, block, where)
         self.state = dataclasses.replace(self.state, carry=carry)
-
-    def _replaced(self, rows: Any, where: np.ndarray) -> Any:
-        put = put_rows if self.learner.donate else put_rows_keeping
-        return put(rows, where, self.state.carry)
