@@ -3,6 +3,7 @@
 import functools
 import gc
 import os
+import signal
 
 import jax
 import optax
@@ -58,3 +59,11 @@ def float64():
     """Run a test in double precision."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def pythons_own_handler():
+    """Of SIGINT, also where the tests run in the background of a shell, which ignores it there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

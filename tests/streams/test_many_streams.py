@@ -216,7 +216,7 @@ def test_a_save_that_is_stopped_anywhere_leaves_it_or_the_one_before(tmp_path):
     assert len(many._parked._file) == 64  # what was held for saves that failed is free again
 
 
-def test_ctrl_c_waits_until_a_save_is_whole(tmp_path, monkeypatch):
+def test_ctrl_c_waits_until_a_save_is_whole(tmp_path, monkeypatch, pythons_own_handler):
     rng = np.random.default_rng(6)
     many = ManyStreams(LEARNER, LEARNER.init(MODEL, 2), tmp_path)
     for names in (["a", "b"], ["c"]):
