@@ -343,7 +343,5 @@ def test_mistakes_are_named():
             other.scan(state, xs, ys)
     with pytest.raises(ValueError, match="learner: expected one whose chunks do not overlap"):
         rtrl.device.export(learner(3), state, "nowhere")
-    with pytest.raises(ValueError, match="learner: expected one whose chunks do not overlap"):
-        rtrl.analysis.diagnose(learner(3), state, *data(40, None, 0)[:2])
     with pytest.raises(ValueError, match="overlap: expected the 0 timesteps"):
         learner(3).step(learner(0).init(network("LRU")), xs[0])
