@@ -15,7 +15,7 @@ def learn_round(
     learner: OnlineLearner, state: LearnerState, everyone: int, slots: list[int],
     xs: Any, ys: Any, weights: Any, resets: Any,
 ) -> tuple[LearnerState, StepOutput]:  # fmt: skip
-    """Learn from an item for each of these slots, out of ``everyone``; predictions in their order."""
+    """Learn from an item for each of these slots of ``everyone``; predictions in their order."""
     all_of_them = placement_of(state.carry) is not None
     size = everyone if all_of_them else block_size(len(slots), everyone)
     whole = size == everyone
