@@ -35,6 +35,8 @@ def _named(error: ValueError, setup: Setup) -> str:
     argument, _, rest = str(error).partition(": ")
     if argument == "name":
         return f"--name: {rest}"
-    if "chunks of" in rest or ("chunks do not overlap" in rest and setup.chunk > 1):
-        return f"STATE: learned in chunks of {setup.chunk}; train it with --chunk 1 to export it."
+    chunk = setup.chunk
+    if chunk != 1 and ("chunks of" in rest or "chunks do not overlap" in rest):
+        chunks = f"chunks of {chunk}" if chunk else "whole sequences"
+        return f"STATE: learned in {chunks}; train it with --chunk 1 to export it."
     return f"STATE: {rest}"
