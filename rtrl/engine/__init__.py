@@ -24,6 +24,8 @@ from rtrl.engine._matrices import choose_zero as choose_zero
 from rtrl.engine._modules import Modules as Modules
 from rtrl.engine._observe import Observations as Observations
 from rtrl.engine._observe import observe as observe
+from rtrl.engine._one_kernel import joining_kernels as joining_kernels
+from rtrl.engine._one_kernel import one_kernel as one_kernel
 from rtrl.engine._partials import Partials as Partials
 from rtrl.engine._placement import Placement as Placement
 from rtrl.engine._placement import check_placement as check_placement

@@ -69,7 +69,7 @@ def compiled_text(learner: Any, state: LearnerState, xs: Any, ys: Any, chunk: in
     """The program that learns these data, as XLA has compiled it for one device of the mesh."""
     data = _inputs.prepare(state.model, xs, ys, None, None, samples_here(state))
     data = feed(state, data, time=True)
-    return advance_many.donating.lower(learner, data, chunk, state).compile().as_text() or ""
+    return advance_many.donating.compile(learner, data, chunk, state).as_text() or ""
 
 
 def collectives_in(text: str) -> list[Collective]:

@@ -1,11 +1,14 @@
 """Compiling functions of pytrees that hold more than arrays, cheap to call."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 from jax.core import Tracer
+
+from rtrl.engine import joining_kernels
 
 #: Kernels without the newer emitters, and few passes of LLVM;
 QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
@@ -44,35 +47,37 @@ class Jitted:
         self.donate_last = donate_last
         self._program = functools.lru_cache(maxsize=256)(self._compile)
         self._ready: dict[Any, Any] = {}  # programs that were compiled elsewhere
+        self._refused: set[Any] = set()  # what XLA did not make one kernel of, where it was asked
 
     def __call__(self, *arguments: Any) -> Any:
         *rest, last = arguments
         rest_arrays, rest_key = split(rest)
-        last_arrays, last_key = split(last)
         # Only the last argument is donated, so it is flattened by itself.
-        donate = self.donate_last and not _traced(rest_arrays) and not _traced(last_arrays)
+        last_arrays, last_key = split(last)
         # By structure and static leaves: what jit itself is then called with are lists of arrays.
-        program, result = self._program(rest_key, last_key, donate, _settings())
-        if self._ready and (ready := self._ready.get((rest_key, last_key, donate, _settings()))):
+        key = self._key(rest_key, last_key, _traced(rest_arrays) or _traced(last_arrays))
+        program, result = self._program(*key)
+        if self._ready and (ready := self._ready.get(key)):
             if not result:
                 program.trace(rest_arrays, last_arrays)  # for what the result is beside arrays
             program = ready
-        arrays = program(rest_arrays, last_arrays)
+        try:
+            arrays = program(rest_arrays, last_arrays)
+        except jax.errors.JaxRuntimeError as error:
+            self._refuse(key, error)
+            return self(*arguments)
         return joined(arrays, result[0])
 
     def bind(self, *arguments: Any) -> "Bound":
         """The program for arguments like these, to be called with their arrays alone."""
         *rest, last = arguments
         (_, rest_key), (_, last_key) = split(rest), split(last)
-        key = rest_key, last_key, self.donate_last, _settings()
-        program = self._ready.get(key) or self._program(*key)[0]
-        return Bound(program, last_key, _settings())
+        return Bound(self, rest_key, last_key)
 
     def use(self, program: Any, *arguments: Any) -> None:
         """Call this compiled program for arguments like these from now on."""
         *rest, last = arguments
-        key = split(rest)[1], split(last)[1], self.donate_last, _settings()
-        self._ready[key] = program
+        self._ready[self._key(split(rest)[1], split(last)[1])] = program
 
     @staticmethod
     def arrays_of(*arguments: Any) -> tuple[list[Any], list[Any]]:
@@ -80,46 +85,95 @@ class Jitted:
         *rest, last = arguments
         return split(rest)[0], split(last)[0]
 
-    def lower(self, *arguments: Any) -> jax.stages.Lowered:
-        """Lower for these arguments without running: for a look at the compiled program."""
+    def compile(self, *arguments: Any) -> jax.stages.Compiled:
+        """Compile for these arguments without running."""
         *rest, last = arguments
         rest_arrays, rest_key = split(rest)
         last_arrays, last_key = split(last)
-        program, _ = self._program(rest_key, last_key, self.donate_last, _settings())
+        key = self._key(rest_key, last_key)
+        try:
+            return self._program(*key)[0].lower(rest_arrays, last_arrays).compile()
+        except jax.errors.JaxRuntimeError as error:
+            self._refuse(key, error)
+            return self.compile(*arguments)
+
+    def lower(self, *arguments: Any) -> jax.stages.Lowered:
+        """Lower for these arguments: for a look at the program."""
+        *rest, last = arguments
+        rest_arrays, rest_key = split(rest)
+        last_arrays, last_key = split(last)
+        program, _ = self._program(*self._key(rest_key, last_key))
         return program.lower(rest_arrays, last_arrays)
 
-    def _compile(self, rest_key, last_key, donate, settings):
+    def _key(self, rest: Any, last: Any, traced: bool = False) -> "_Key":
+        # Inside another transformation nobody could compile once more, nor is memory ours.
+        joins = not traced and not (self._refused and (rest, last) in self._refused)
+        return _Key(rest, last, self.donate_last and not traced, joins, _settings())
+
+    def _refuse(self, key: "_Key", error: jax.errors.JaxRuntimeError) -> None:
+        """Ask no more for one kernel, if it is that which can't be compiled."""
+        if not key.joins or "UNIMPLEMENTED" not in str(error):
+            raise error
+        self._refused.add((key.rest, key.last))
+
+    def _compile(self, rest_key, last_key, donate, joins, settings):
         result: list[tuple[Any, Static]] = []  # filled in when the program is traced
+        on_cpu = jax.default_backend() == "cpu"
+        alone = on_cpu and jax.device_count() == 1  # no kernel waits for another device
 
         def program(rest_arrays, last_arrays):
             arguments = (*joined(rest_arrays, rest_key), joined(last_arrays, last_key))
-            arrays, key = split(self.function(*arguments))
+            with joining_kernels() if joins and alone else contextlib.nullcontext():
+                arrays, key = split(self.function(*arguments))
             result[:] = [key]
             return arrays
 
         program.__name__ = self.function.__name__
-        options = _known(tuple(self.options.items())) if jax.default_backend() == "cpu" else None
+        options = _known(tuple(self.options.items())) if on_cpu else None
         donated = (1,) if donate else ()
         return jax.jit(program, donate_argnums=donated, compiler_options=options), result
 
 
-class Bound(NamedTuple):
+class _Key(NamedTuple):
+    """What a program is of."""
+
+    rest: Any  # of every argument but the last, beside its arrays
+    last: Any
+    donate: bool
+    joins: bool  # whether parts of it may become one kernel
+    settings: tuple[bool, bool]
+
+
+class Bound:
     """A program for arguments of one structure: where taking them apart is most of a call.
 
     Attributes:
-        program: of the arrays of all arguments but the last, and of those of the last; it gives the
-            arrays of the result.
         last: what the last argument is beside its arrays.
-        settings: of JAX, that it was made under.
     """
 
-    program: Any
-    last: tuple[Any, Static]
-    settings: tuple[bool, bool]
+    def __init__(self, jitted: Jitted, rest: Any, last: Any):
+        self.last = last
+        self._jitted = jitted
+        self._find(jitted._key(rest, last))
+
+    def _find(self, key: _Key) -> None:
+        self._key, self._program = (
+            key,
+            self._jitted._ready.get(key) or self._jitted._program(*key)[0],
+        )
+
+    def __call__(self, rest: list[Any], last: list[Any]) -> list[Any]:
+        """Give the arrays of the result for those of all arguments but the last, and of the last."""
+        try:
+            return self._program(rest, last)
+        except jax.errors.JaxRuntimeError as error:
+            self._jitted._refuse(self._key, error)
+            self._find(self._jitted._key(self._key.rest, self._key.last))
+            return self(rest, last)
 
     def holds(self) -> bool:
         """Whether JAX's settings are still the same."""
-        return self.settings == _settings()
+        return self._key.settings == _settings()
 
     def last_of(self, arrays: list[Any]) -> Any:
         """An argument like the last one, of these arrays."""

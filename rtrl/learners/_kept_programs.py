@@ -52,7 +52,7 @@ def keep_program(jitted: Jitted, about: str, *arguments: Any) -> None:
     program = _read(path, rest, last, jitted.donate_last)
     if program is None:
         with _compiling():
-            program = jitted.lower(*arguments).compile()
+            program = jitted.compile(*arguments)
         _write(path, program)
     jitted.use(program, *arguments)
 

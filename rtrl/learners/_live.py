@@ -94,7 +94,7 @@ class Live:
             require_there(self._whole)
         count = len(apart.arrays)
         try:
-            arrays = uninterrupted(bound.program, [*apart.of_learner, *leaves], apart.arrays)
+            arrays = uninterrupted(bound, [*apart.of_learner, *leaves], apart.arrays)
         except KeyboardInterrupt as error:
             there = getattr(error, "state", None)
             if there is not None:

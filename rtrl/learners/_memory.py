@@ -103,7 +103,7 @@ def memory_report(
         state = shard(state, mesh, batch, modules)
         data = feed(state, data, time=True)
     # The very program that `scan` runs, donation included, so that the figure is its own.
-    program = advance_many.donating.lower(learner, data, chunk, state).compile()
+    program = advance_many.donating.compile(learner, data, chunk, state)
     analysis: Any = program.memory_analysis()
     # What is written over its argument takes no memory of its own.
     outputs = analysis.output_size_in_bytes - analysis.alias_size_in_bytes

@@ -1,6 +1,7 @@
 """The learning step as it is compiled: remove what is not finite, differentiate, update."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from rtrl.engine import (
     axes_of,
     branch,
     global_norm,
+    one_kernel,
     over_chunks,
     placement_of,
     seldom,
@@ -33,6 +35,10 @@ from rtrl.learners._restart import renew
 from rtrl.learners._shard import in_place
 from rtrl.learners._state import LearnerState, StepOutput, Window, no_loss
 
+#: Arrays of a state up to which a whole timestep is one kernel; of more, its parts are. (A layer has
+#: some twenty, with Adam some fifty: LLVM takes long over a kernel of many.)
+ARRAYS = 120
+
 
 class _Advance:
     """A function of ``(learner, data, chunk, state)`` compiled with and without donating state."""
@@ -45,11 +51,14 @@ class _Advance:
 @_Advance
 def advance_one(learner, data, chunk, state):
     # A timestep is a chunk of one: there is one learning step, not two.
-    data = jax.tree.map(lambda a: a[None], data)
-    state, out = _learn(learner, state, data)
-    state, out = _renewed(learner, state, out, data)
-    first = jax.tree.map(lambda a: a[0], dataclasses.replace(out, grad_norm=out.loss))
-    return state, dataclasses.replace(first, grad_norm=out.grad_norm)
+    def step(state, data):
+        data = jax.tree.map(lambda a: a[None], data)
+        state, out = _learn(learner, state, data)
+        state, out = _renewed(learner, state, out, data)
+        first = jax.tree.map(lambda a: a[0], dataclasses.replace(out, grad_norm=out.loss))
+        return state, dataclasses.replace(first, grad_norm=out.grad_norm)
+
+    return one_kernel(step, state, data, arrays=ARRAYS)
 
 
 @_Advance
@@ -60,7 +69,8 @@ def advance_many(learner, data, chunk, state):
     arrays, static = eqx.partition(state, eqx.is_array)
 
     def body(arrays, data):
-        state, out = _learn(learner, eqx.combine(arrays, static), data)
+        learn, state = functools.partial(_learn, learner), eqx.combine(arrays, static)
+        state, out = one_kernel(learn, state, data, arrays=ARRAYS)
         return eqx.filter(state, eqx.is_array), out
 
     arrays, outs = over_chunks(body, arrays, data, data.xs.shape[0], chunk)
@@ -113,7 +123,7 @@ def _learn(
         axes = axes_of((state, data)) - axes_of(state.model)
         data, guarding, bounded = bound_data(guard, guarding, data, axes)
         alarm = sum_over(bounded.sum().astype(jnp.int32), axes) > 0
-    result, observed = differentiate(learner, state, data)
+    result, observed = one_kernel(functools.partial(differentiate, learner), state, data)
     # One number tells whether any of them is not finite, or too large to be squared.
     spread = placement_of(state.carry) is not None
     norm = global_norm(result.grads, spread=spread)
@@ -128,7 +138,8 @@ def _learn(
         go = finite & (weight > 0)
         window = None
         if observed is None:
-            model, opt_state, refused = _update(learner, state, grads, go)
+            update = functools.partial(_update, learner)
+            model, opt_state, refused = one_kernel(update, state, grads, go)
         else:
             model, opt_state, refused = filter_update(learner, state, grads, go, observed)
     else:
@@ -141,7 +152,11 @@ def _learn(
         carry, past = slide(state.model, carry, past, data)
     if renewing and looking:
         suspected = after(~finite, eqx.filter(model, eqx.is_inexact_array))
-        carry, lost = renew(state.model, carry, data.weights.ndim == 2, suspected)
+        batched = data.weights.ndim == 2
+        carry, lost = one_kernel(
+            lambda model, carry, at: renew(model, carry, batched, at),
+            state.model, carry, suspected,
+        )  # fmt: skip
         past = forgotten(past, lost)
 
     # What is reported is the loss as it was, also of samples whose weight is zero.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from rtrl.engine import one_kernel
 from rtrl.learners import QUICK, Bound, Jitted
 from rtrl.streams._pair import split
 from rtrl.validate import require
@@ -62,14 +63,17 @@ def advance(learner: Any, rows: Rows, inside: PyTree) -> tuple[PyTree, PyTree]:
     arrays, static = eqx.partition(inside, eqx.is_array)
     size, columns = len(rows.numbers), 2 * learner.in_size
 
-    def body(t, carry):
-        arrays, outs = carry
-        line = rows.numbers[t]
+    def take(arrays, line):
         y, x = line[2 : len(line) - columns], line[len(line) - columns :]
         given = Given(x.reshape(-1, 2), y.reshape(-1, 2), line[0], line[1] > 0)
         inside, out = learner._row(eqx.combine(arrays, static), given)
+        return eqx.filter(inside, eqx.is_array), out
+
+    def body(t, carry):
+        arrays, outs = carry
+        arrays, out = one_kernel(take, arrays, rows.numbers[t])
         outs = jax.tree.map(lambda all, one: all.at[t].set(one), outs, out)
-        return eqx.filter(inside, eqx.is_array), outs
+        return arrays, outs
 
     outs = type(learner._told)(*(jnp.zeros((size, *shape)) for shape in learner._told))
     arrays, outs = jax.lax.fori_loop(0, rows.count, body, (arrays, outs))
@@ -154,7 +158,7 @@ def after(learner: Any, state: S, rows: Rows) -> tuple[S, PyTree]:
         bound = run.bind(learner, rows, state.inside)
         arrays = bound.arrays_of(learner), bound.arrays_of(state.inside)
         loose = Loose(learner, bound, type(learner._told), *arrays)
-    found = loose.bound.program([*loose.fixed, *rows], loose.arrays)
+    found = loose.bound([*loose.fixed, *rows], loose.arrays)
     count = len(loose.arrays)
     new = type(state)(None, state.items + rows.count, np.bool_(False))
     new._loose = loose._replace(arrays=found[:count])

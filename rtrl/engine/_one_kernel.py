@@ -1,0 +1,202 @@
+"""A chain of small operations as one kernel of a CPU.
+
+XLA runs every operation of a program, or a few fused ones, as a kernel of its own, handed from
+thread to thread where several are ready. A timestep of a small network is some hundred kernels that
+take less time than it takes to begin one. XLA also knows how to compile a called function as one
+kernel, and does so by itself for small loops; here it is asked to. What it can't compile so is left
+as it is, and so is every program of which that is not known: XLA does not check what it is asked.
+
+The environment variable ``RTRL_SEPARATE_KERNELS=1`` leaves all programs as they are.
+"""
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.experimental.xla_metadata import set_xla_metadata
+from jax.extend.core import Jaxpr, jaxpr_as_fun
+from jaxtyping import Array, Bool, Float
+
+from rtrl.engine._jaxpr import subprograms
+
+#: How XLA on a CPU is asked: for the second, and not to dissolve the call before that.
+MARKS = {"inlineable": "false", "xla_cpu_small_call": "true"}
+#: Bytes of all arguments up to which it pays: larger arrays keep several cores busy.
+LARGEST = 1 << 22
+#: Operations up to which compiling one kernel does not take much longer than compiling many.
+LONGEST = 8000
+#: Multiplications of a product of matrices up to which it pays: a kernel has no library for them.
+PRODUCT = 1 << 12
+#: Numbers of an argument that may as well be copied.
+SMALL = 256
+
+#: Operations that XLA makes of arithmetic and of loops alone. Sorting, scattering, transforms,
+#: convolutions, decompositions, callbacks and whatever travels between devices call something else,
+#: which needs more than a kernel is given.
+ARITHMETIC = frozenset(
+    """
+    abs acos acosh add add_any and argmax argmin asin asinh atan atan2 atanh bitcast_convert_type
+    broadcast_in_dim cbrt ceil clamp clz complex concatenate conj convert_element_type copy copy_p
+    cos cosh cummax cummin cumprod cumsum div dot_general dynamic_slice dynamic_update_slice empty
+    eq erf erf_inv erfc exp exp2 expand_dims expm1 floor gather ge gt imag integer_pow iota is_finite le
+    log log1p logistic lt max min mul ne neg nextafter not optimization_barrier or pad
+    population_count pow real reduce_and reduce_max reduce_min reduce_or reduce_precision
+    reduce_prod reduce_sum reduce_xor rem reshape rev round rsqrt select_n shift_left
+    shift_right_arithmetic shift_right_logical sign sin sinh slice split sqrt square squeeze stack
+    stop_gradient sub tan tanh threefry2x32 transpose xor
+    """.split()
+)
+#: Operations that run programs, which are looked into.
+CONTROL = frozenset(
+    """
+    checkpoint closed_call cond core_call custom_jvp_call custom_vjp_call jit pjit platform_index
+    random_bits random_fold_in random_seed random_split random_unwrap random_wrap remat remat2 scan
+    while
+    """.split()
+)
+
+_asked: ContextVar[list[bool] | None] = ContextVar("_asked", default=None)
+
+
+@contextlib.contextmanager
+def joining_kernels() -> Iterator[list[bool]]:
+    """Let `one_kernel` do what it is called for; what it gives is not empty if it did.
+
+    For whoever compiles a program by itself, for a CPU, and can do so once more without.
+    """
+    done: list[bool] = []
+    token = _asked.set(done)
+    try:
+        yield done
+    finally:
+        _asked.reset(token)
+
+
+def one_kernel(function: Callable[..., Any], *operands: Any, arrays: int | None = None) -> Any:
+    """Give ``function(*operands)``, as one kernel where `joining_kernels` allows for it.
+
+    Only what is known to be arithmetic, on small arrays and without products of large matrices, is
+    made a kernel; the result is that of the function in any case.
+
+    Args:
+        function: of pytrees; of what it is given and gives, arrays alone differ from call to call.
+        operands: what it is called with.
+        arrays: of how many arrays it may be a kernel; where there are more, what the function
+            itself asks for may be.
+    """
+    done = _asked.get()
+    if done is None or os.environ.get("RTRL_SEPARATE_KERNELS", "0") not in ("", "0"):
+        return function(*operands)
+    dynamic, static = eqx.partition(operands, lambda a: eqx.is_array(a) and a.size > 0)
+    leaves, structure = jax.tree.flatten(dynamic)
+    size = sum(a.size * a.dtype.itemsize for a in leaves)
+    if size > LARGEST or (arrays is not None and len(leaves) > arrays):
+        return function(*operands)
+    rest: list[Any] = []
+
+    def of_arrays(*leaves):
+        token = _asked.set(None)  # a kernel holds no other
+        try:
+            result = function(*eqx.combine(jax.tree.unflatten(structure, leaves), static))
+        finally:
+            _asked.reset(token)
+        dynamic, other = eqx.partition(result, eqx.is_array)
+        flat, as_arrays = jax.tree.flatten(dynamic)
+        rest[:] = [other, as_arrays]
+        return flat
+
+    closed = jax.make_jaxpr(of_arrays)(*leaves)
+    program = jaxpr_as_fun(closed)
+    if _fits(closed.jaxpr) and _length(closed.jaxpr) <= LONGEST:
+        done.append(True)
+        found = _marked(program, leaves)
+    else:
+        found = program(*leaves)
+    other, as_arrays = rest
+    return eqx.combine(jax.tree.unflatten(as_arrays, found), other)
+
+
+def _marked(program: Callable[..., Any], leaves: list[Any]) -> list[Any]:
+    """Call a program as one kernel.
+
+    XLA ends the process where its simplifications leave an argument of such a call without a use.
+    So a number of every argument goes into a result that is kept. They are read before anything
+    else, or XLA would copy what is overwritten later: all small arguments wait for it.
+    """
+
+    def unmarked(*leaves):  # the call is marked, not what it does
+        with set_xla_metadata(**dict.fromkeys(MARKS)):
+            read = sum(map(_first, leaves), jnp.zeros(()))
+            bits = jax.lax.bitcast_convert_type(read, jnp.uint32)
+            was_read = bits >> 1 <= 0x7FFFFFFF  # always, which XLA does not see
+            return *program(*_behind(was_read, leaves)), read
+
+    with set_xla_metadata(**MARKS):
+        *found, read = jax.jit(unmarked, inline=False)(*leaves)
+    if found:  # what nobody looks at might be left out
+        smallest = min(range(len(found)), key=lambda i: found[i].size)
+        found[smallest], _ = jax.lax.optimization_barrier((found[smallest], read))
+    return found
+
+
+def _first(a: Array) -> Float[Array, ""]:
+    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+        a = jax.random.key_data(a)
+    a = jax.lax.slice(a, (0,) * a.ndim, (1,) * a.ndim).reshape(())
+    return (a.real if jnp.iscomplexobj(a) else a).astype(jnp.float32)
+
+
+def _behind(was_read: Bool[Array, ""], leaves: Sequence[Array]) -> list[Array]:
+    """The arrays, the small ones to be had once a predicate is there."""
+    behind = list(leaves)
+    small = [
+        i for i, a in enumerate(leaves)
+        if a.size <= SMALL and not jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+    ]  # fmt: skip
+    # A branch, as a choice would be made again wherever a number is used.
+    found = jax.lax.cond(
+        was_read, lambda a: a, lambda a: [*map(jnp.zeros_like, a)], [leaves[i] for i in small]
+    )
+    for i, a in zip(small, found, strict=True):
+        behind[i] = a
+    return behind
+
+
+def _fits(jaxpr: Jaxpr) -> bool:
+    """Whether XLA makes one kernel of a program, and a quick one."""
+    return all(
+        all(map(_fits, subprograms(eqn)))
+        if eqn.primitive.name in CONTROL
+        else (eqn.primitive.name in ARITHMETIC and not _is_large_product(eqn)) or _writes_once(eqn)
+        for eqn in jaxpr.eqns
+    )
+
+
+def _writes_once(eqn: Any) -> bool:
+    """Whether an operation scatters to one place, which XLA makes a slice of."""
+    if eqn.primitive.name not in ("scatter", "scatter-add"):
+        return False
+    *many, _ = eqn.invars[1].aval.shape
+    return math.prod(many) == 1
+
+
+def _is_large_product(eqn: Any) -> bool:
+    """Whether two matrices are multiplied: a vector and a matrix, or two vectors, are not."""
+    if eqn.primitive.name != "dot_general":
+        return False
+    left, right = (v.aval for v in eqn.invars)
+    (contracted, _), (batch, _) = eqn.params["dimension_numbers"]
+    summed = math.prod(left.shape[i] for i in contracted)
+    side_by_side = math.prod(left.shape[i] for i in batch)
+    rows, columns = (a.size // max(1, summed * side_by_side) for a in (left, right))
+    return min(rows, columns, summed) > 1 and eqn.outvars[0].aval.size * summed > PRODUCT
+
+
+def _length(jaxpr: Jaxpr) -> int:
+    return sum(1 + sum(map(_length, subprograms(eqn))) for eqn in jaxpr.eqns)
