@@ -20,7 +20,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core import Jaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jaxtyping import Array, Bool, Float
 
 from rtrl.engine._jaxpr import subprograms
@@ -44,22 +44,24 @@ ARITHMETIC = frozenset(
     abs acos acosh add add_any and argmax argmin asin asinh atan atan2 atanh bitcast_convert_type
     broadcast_in_dim cbrt ceil clamp clz complex concatenate conj convert_element_type copy copy_p
     cos cosh cummax cummin cumprod cumsum div dot_general dynamic_slice dynamic_update_slice empty
-    eq erf erf_inv erfc exp exp2 expand_dims expm1 floor gather ge gt imag integer_pow iota is_finite le
-    log log1p logistic lt max min mul ne neg nextafter not optimization_barrier or pad
-    population_count pow real reduce_and reduce_max reduce_min reduce_or reduce_precision
-    reduce_prod reduce_sum reduce_xor rem reshape rev round rsqrt select_n shift_left
-    shift_right_arithmetic shift_right_logical sign sin sinh slice split sqrt square squeeze stack
-    stop_gradient sub tan tanh threefry2x32 transpose xor
+    eq erf erf_inv erfc exp exp2 expand_dims expm1 floor gather ge gt imag integer_pow iota
+    is_finite le log log1p logistic lt max min mul ne neg nextafter not optimization_barrier or pad
+    population_count pow random_unwrap random_wrap real reduce_and reduce_max reduce_min reduce_or
+    reduce_precision reduce_prod reduce_sum reduce_xor rem reshape rev round rsqrt select_n
+    shift_left shift_right_arithmetic shift_right_logical sign sin sinh slice split sqrt square
+    squeeze stack stop_gradient sub tan tanh threefry2x32 transpose xor
     """.split()
 )
 #: Operations that run programs, which are looked into.
 CONTROL = frozenset(
     """
     checkpoint closed_call cond core_call custom_jvp_call custom_vjp_call jit pjit platform_index
-    random_bits random_fold_in random_seed random_split random_unwrap random_wrap remat remat2 scan
-    while
+    remat remat2 scan while
     """.split()
 )
+#: Random numbers: arithmetic where they come from this generator.
+RANDOM = frozenset("random_bits random_fold_in random_seed random_split".split())
+THREEFRY = "fry"  # as JAX names its keys
 
 _asked: ContextVar[list[bool] | None] = ContextVar("_asked", default=None)
 
@@ -112,17 +114,22 @@ def one_kernel(function: Callable[..., Any], *operands: Any, arrays: int | None 
         return flat
 
     closed = jax.make_jaxpr(of_arrays)(*leaves)
-    program = jaxpr_as_fun(closed)
+    given = [*closed.consts, *leaves]  # what the function has at hand is an argument like any other
     if _fits(closed.jaxpr) and _length(closed.jaxpr) <= LONGEST:
         done.append(True)
-        found = _marked(program, leaves)
+        found = _marked(closed.jaxpr, given)
     else:
-        found = program(*leaves)
+        found = _run(closed.jaxpr, given)
     other, as_arrays = rest
     return eqx.combine(jax.tree.unflatten(as_arrays, found), other)
 
 
-def _marked(program: Callable[..., Any], leaves: list[Any]) -> list[Any]:
+def _run(jaxpr: Jaxpr, given: Sequence[Any]) -> list[Any]:
+    constants = len(jaxpr.constvars)
+    return jaxpr_as_fun(ClosedJaxpr(jaxpr, given[:constants]))(*given[constants:])
+
+
+def _marked(jaxpr: Jaxpr, given: list[Any]) -> list[Any]:
     """Call a program as one kernel.
 
     XLA ends the process where its simplifications leave an argument of such a call without a use.
@@ -130,15 +137,15 @@ def _marked(program: Callable[..., Any], leaves: list[Any]) -> list[Any]:
     else, or XLA would copy what is overwritten later: all small arguments wait for it.
     """
 
-    def unmarked(*leaves):  # the call is marked, not what it does
+    def unmarked(*given):  # the call is marked, not what it does
         with set_xla_metadata(**dict.fromkeys(MARKS)):
-            read = sum(map(_first, leaves), jnp.zeros(()))
+            read = sum(map(_first, given), jnp.zeros(()))
             bits = jax.lax.bitcast_convert_type(read, jnp.uint32)
             was_read = bits >> 1 <= 0x7FFFFFFF  # always, which XLA does not see
-            return *program(*_behind(was_read, leaves)), read
+            return *_run(jaxpr, _behind(was_read, given)), read
 
     with set_xla_metadata(**MARKS):
-        *found, read = jax.jit(unmarked, inline=False)(*leaves)
+        *found, read = jax.jit(unmarked, inline=False)(*given)
     if found:  # what nobody looks at might be left out
         smallest = min(range(len(found)), key=lambda i: found[i].size)
         found[smallest], _ = jax.lax.optimization_barrier((found[smallest], read))
@@ -146,6 +153,8 @@ def _marked(program: Callable[..., Any], leaves: list[Any]) -> list[Any]:
 
 
 def _first(a: Array) -> Float[Array, ""]:
+    """A number that depends on an array."""
+    a = jnp.asarray(a)
     if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
         a = jax.random.key_data(a)
     a = jax.lax.slice(a, (0,) * a.ndim, (1,) * a.ndim).reshape(())

@@ -107,8 +107,11 @@ class Jitted:
 
     def _key(self, rest: Any, last: Any, traced: bool = False) -> "_Key":
         # Inside another transformation nobody could compile once more, nor is memory ours.
-        joins = not traced and not (self._refused and (rest, last) in self._refused)
-        return _Key(rest, last, self.donate_last and not traced, joins, _settings())
+        settings = _settings()
+        _, debugging = settings
+        refused = self._refused and (rest, last) in self._refused
+        joins = not (traced or refused or debugging)
+        return _Key(rest, last, self.donate_last and not traced, joins, settings)
 
     def _refuse(self, key: "_Key", error: jax.errors.JaxRuntimeError) -> None:
         """Ask no more for one kernel, if it is that which can't be compiled."""
@@ -163,7 +166,7 @@ class Bound:
         )
 
     def __call__(self, rest: list[Any], last: list[Any]) -> list[Any]:
-        """Give the arrays of the result for those of all arguments but the last, and of the last."""
+        """Give the arrays of the result, for those of all arguments but the last, and of it."""
         try:
             return self._program(rest, last)
         except jax.errors.JaxRuntimeError as error:

@@ -35,8 +35,8 @@ from rtrl.learners._restart import renew
 from rtrl.learners._shard import in_place
 from rtrl.learners._state import LearnerState, StepOutput, Window, no_loss
 
-#: Arrays of a state up to which a whole timestep is one kernel; of more, its parts are. (A layer has
-#: some twenty, with Adam some fifty: LLVM takes long over a kernel of many.)
+#: Arrays of a state up to which a whole timestep is one kernel; of more, its parts are, as LLVM
+#: takes long over a long one. (A layer has some twenty, with Adam some fifty.)
 ARRAYS = 120
 
 
