@@ -4,20 +4,20 @@
     python bench/braintrace_peer.py --only LRU   those whose name has this in it
     python bench/braintrace_peer.py --table      only write the table of those that exist
 
-The same network on both sides: ``depth`` residual layers x + C h + D * x with real or complex h (or
-C s + D * x with spikes s), then a linear readout of 8; H features and H modules, float32. One
-gradient and one update by SGD or Adam (optax, on both sides) at every timestep, in one compiled loop
-with the parameters updated inside. LRU is braintrace's own cell; MinGRU is written with its linear
-layers, as its own MiniGRU has a gate that sees the state and is another network; LIF (reset by
-subtraction, a time constant for each neuron, the surrogate 1 / (1 + 10 |v|)^2) likewise, as it has
-no spiking cell of its own.
+The same network on both sides: ``depth`` residual layers x + C h + D * x with real or complex h
+(LIF: C s + D * x with spikes s), then a linear readout of 8; H features and H modules, float32.
+One gradient and one update by SGD or Adam (optax, on both sides) at every timestep, in one compiled
+loop with the parameters updated inside. LRU is braintrace's own cell; MinGRU is written with its
+linear layers, as its own MiniGRU has a gate that sees the state and is another network; LIF (reset
+by subtraction, a time constant for each neuron, the surrogate 1 / (1 + 10 |v|)^2) likewise, as it
+has no spiking cell of its own.
 
-braintrace runs as D_RTRL in windows of one timestep of its "multi-step" mode, whose gradient agrees,
-on a tiny network of one layer, with BPTT by braintrace's own tools: checked in every run. Its
-default, "single-step", gives readouts a gradient of zero, so it does less and is not timed. Ours
-runs with what it does by default, and once more with ``on_nonfinite="ignore"``: braintrace tests
-nothing for numbers that are not finite, so that is the same work. Both return the losses; ours
-predictions, counts and the norm of every gradient as well.
+braintrace runs as D_RTRL in windows of one timestep of its "multi-step" mode, whose gradient
+agrees, on a tiny network of one layer, with BPTT by braintrace's own tools: checked in every run.
+Its default, "single-step", gives readouts a gradient of zero, so it does less and is not timed.
+Ours runs with what it does by default, and once more with ``on_nonfinite="ignore"``: braintrace
+tests nothing for numbers that are not finite, so that is the same work. Both return the losses;
+ours predictions, counts and the norm of every gradient as well.
 
 A third program is the floor for all: the gradient of every timestep's loss through that timestep
 alone, in plain JAX, and the update. It has no trace, no tests, and is wrong beyond one timestep.

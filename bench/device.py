@@ -2,6 +2,7 @@
 
     python bench/device.py            measure (3 minutes; one core; qemu and compilers from Debian,
                                       `make verify-device` names the packages)
+    python bench/device.py --narrow   only what traces in fewer bits take and cost (a minute)
     python bench/device.py --table    measure nothing, write device.md from device.json
 
 Code is what the linker keeps of `learner_step` and what it calls, the exported state left out,
@@ -45,7 +46,7 @@ void run(int length, const float *xs, float *predictions)
 """
 
 
-def network(cell: str, size: int):
+def network(cell: str, size: int, **options: Any):
     import jax
     import jax.numpy as jnp
     import optax
@@ -56,7 +57,8 @@ def network(cell: str, size: int):
     model = rtrl.SequenceModel(
         1, 1, size, 1, lambda n, k: new(n, size, key=k), norm=None, key=jax.random.key(0)
     )
-    learner = rtrl.OnlineLearner(lambda p, y: jnp.sum((p - y) ** 2), optax.sgd(1e-3), donate=False)
+    learner = rtrl.OnlineLearner(lambda p, y: jnp.sum((p - y) ** 2), optax.sgd(1e-3), donate=False,
+                                **options)  # fmt: skip
     return learner, learner.init(model)
 
 
@@ -162,6 +164,48 @@ def measure() -> None:
     merge(FILE, "device", {"rows": rows, "provenance": provenance()})
 
 
+def measure_narrow() -> None:
+    import numpy as np
+
+    signal = np.sin(0.3 * np.arange(LENGTH + 1)).astype(np.float32)[:, None]
+    rows = []
+    for cell, size, nonfinite in (("LRU", 16, "skip"), ("LRU", 16, "ignore"), ("LRU", 64, "skip"),
+                                  ("LIF", 64, "skip")):  # fmt: skip
+        for dtype in ("float32", "bfloat16", "int8"):
+            learner, state = network(cell, size, trace_dtype=dtype, on_nonfinite=nonfinite)
+            with tempfile.TemporaryDirectory() as folder:
+                found = on_a_device(learner, state, signal, Path(folder))
+            rows.append({"cell": cell, "size": size, "on_nonfinite": nonfinite,
+                         "traces": dtype, **found})  # fmt: skip
+            print(rows[-1], flush=True)
+    merge(FILE, "narrow", {"rows": rows, "provenance": provenance()})
+
+
+def narrow_table() -> list[str]:
+    found = read(FILE).get("narrow")
+    if found is None:
+        return []
+    lines = [
+        "", "## Traces in fewer bits", "",
+        "`trace_dtype` of the learner, the same networks on a Cortex-M4F. A matrix made of narrow "
+        "numbers is computed again where it is needed, never kept wide: memory is bought with "
+        "instructions, and with the hash that rounding at random takes.", "",
+        "| cell | N | on_nonfinite | traces | RAM: state | scratch | both | of float32's | code | "
+        "instructions a step |",
+        "|---|---:|---|---|---:|---:|---:|---:|---:|---:|",
+    ]  # fmt: skip
+    for r in found["rows"]:
+        both = r["state"] + r["scratch"]
+        if r["traces"] == "float32":
+            whole = both
+        lines.append(
+            f"| {r['cell']} | {r['size']} | {r['on_nonfinite']} | {r['traces']} | {r['state']:,} | "
+            f"{r['scratch']:,} | {both:,} | {both / whole:.2f} | {r['code']:,} | "
+            f"{r['instructions']:,} |"
+        )
+    return lines
+
+
 def write_table() -> None:
     found = read(FILE)["device"]
     lines = [
@@ -190,6 +234,7 @@ def write_table() -> None:
         "", "Code: `learner_step` and the functions of `math.h` and the compiler that it calls, "
         "bytes. Load of the machine and versions: `device.json`.",
     ]  # fmt: skip
+    lines += narrow_table()
     (RESULTS / "device.md").write_text("\n".join(lines) + "\n")
 
 
@@ -200,7 +245,11 @@ def _met(yes: bool) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--table", action="store_true", help="only write the table again")
-    if not parser.parse_args().table:
+    parser.add_argument("--narrow", action="store_true", help="only traces in fewer bits")
+    given = parser.parse_args()
+    if not given.table:
         pin(1)
-        measure()
+        if not given.narrow:
+            measure()
+        measure_narrow()
     write_table()

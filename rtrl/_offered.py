@@ -15,6 +15,7 @@ from rtrl.learners import LearnerState as LearnerState
 from rtrl.learners import Live as Live
 from rtrl.learners import LostProcessError as LostProcessError
 from rtrl.learners import MemoryReport as MemoryReport
+from rtrl.learners import NarrowMoments as NarrowMoments
 from rtrl.learners import NonFiniteError as NonFiniteError
 from rtrl.learners import OnlineLearner as OnlineLearner
 from rtrl.learners import StepOutput as StepOutput
@@ -24,6 +25,7 @@ from rtrl.learners import collectives as collectives
 from rtrl.learners import kalman as kalman
 from rtrl.learners import load as load
 from rtrl.learners import memory_report as memory_report
+from rtrl.learners import narrow_moments as narrow_moments
 from rtrl.learners import open_stream as open_stream
 from rtrl.learners import own_samples as own_samples
 from rtrl.learners import paper_optimizer as paper_optimizer

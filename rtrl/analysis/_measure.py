@@ -22,7 +22,7 @@ from rtrl.analysis._replay import replay
 from rtrl.analysis._staleness import place_of, stacked_states, staleness
 from rtrl.analysis._timescales import timescales
 from rtrl.cells import Cell, cells_of, is_cell
-from rtrl.engine import Carry, Chunk, init_carry, is_carry
+from rtrl.engine import Carry, Chunk, init_carry, is_carry, widened
 from rtrl.learners import LearnerState, OnlineLearner, batch_size_of, sequence_gradient
 from rtrl.rules import BPTT
 
@@ -67,7 +67,7 @@ def measure(
     total = _norm(whole)
     paths = _cell_paths(model)
     gradients = [g for g in jax.tree.leaves(whole, is_leaf=is_cell) if is_cell(g)]
-    carried = jax.tree.leaves(state.carry, is_leaf=is_carry)
+    carried = jax.tree.leaves(widened(state.carry), is_leaf=is_carry)
     fresh = jax.tree.leaves(recomputed, is_leaf=is_carry)
     layers = []
     for i, (name, cell, seen) in enumerate(zip(paths, cells_of(model), records, strict=True)):

@@ -59,7 +59,7 @@ def _refuse_of_classes(setup: Setup, targets: Sequence[Column]) -> None:
     """Refuse what does not go with classes."""
     given = [name for name in OF_NETWORK if getattr(setup, name) is not None]
     if given or setup.learner not in (None, CLASSIFIER):
-        named = given[0] if given else "learner"
+        named = given[0].replace("_", "-") if given else "learner"
         raise UsageError(f"--{named}: is not for --task classify, which has its own network.")
     if not targets:
         raise UsageError("--task: classify is for a column of a file.")

@@ -21,6 +21,7 @@ from rtrl.cli._setup import (
     build_learner,
     build_model,
 )
+from rtrl.engine import widened
 
 EDGES = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, float("inf"))
 WIDTH = 40
@@ -142,7 +143,7 @@ def _print_parameters(console: Any, model: Any) -> None:
 
 def _print_traces(console: Any, learner: rtrl.LearnerState) -> None:
     console.print("\nNorm of the traces (root mean square over the entries)")
-    for number, carry in enumerate(learner.carry):
+    for number, carry in enumerate(widened(learner.carry)):
         leaves = jax.tree_util.tree_leaves_with_path(carry.trace)
         for path, leaf in leaves:
             name = f"layer {number + 1} {jax.tree_util.keystr(path).lstrip('.')}"

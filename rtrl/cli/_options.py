@@ -48,6 +48,13 @@ Optimizer = Annotated[
         "[default: kalman where it can be used and --lr is not given]."
     ),
 ]
+TraceDtype = Annotated[
+    str | None,
+    typer.Option(
+        help="How traces are kept between updates: float32, bfloat16 or int8, a half and a quarter "
+        "of the memory; computed in float32, rounded at random [default: float32]."
+    ),
+]
 Learner = Annotated[
     str | None,
     typer.Option(
@@ -177,7 +184,7 @@ NETWORK = {
     "seed": Seed, "cell": Cell, "overlap": Overlap, "depth": Depth, "hidden": Hidden,
     "width": Width, "optimizer": Optimizer, "lr": Rate, "warmup": Warmup,
 }  # fmt: skip
-ALONE = {"rule": Rule, "chunk": Chunk, "learner": Learner, "goal": Goal}
+ALONE = {"rule": Rule, "chunk": Chunk, "learner": Learner, "goal": Goal, "trace_dtype": TraceDtype}
 TASK = {"batch": Batch, "steps": Steps, "epochs": Epochs, "horizon": Horizon, "settings": Settings}
 READING = {
     "target": Target, "features": Features, "drop": Drop, "kinds": As, "header": Header,

@@ -12,6 +12,7 @@ import rtrl
 from rtrl.cli._data import TOKENS, Data, longest
 from rtrl.cli._errors import UsageError, refuse
 from rtrl.cli._names import FILE, cell_names, find_cell, find_rule, rule_name
+from rtrl.engine import check_trace_dtype
 
 OVERLAP = 16  # timesteps that a chunk of as many or more is run again with
 WARMUP = 100  # timesteps of a stream that set the scale before anything is learned
@@ -43,6 +44,7 @@ class Setup:
     overlap: int | None = None
     goal: str | None = None
     probabilities: bool | None = None
+    trace_dtype: str | None = None
 
 
 FORECASTER, NETWORK, CLASSIFIER = "forecaster", "network", "classifier"
@@ -51,10 +53,13 @@ OF_EXPERTS = (FORECASTER, CLASSIFIER)
 #: Options that say how the network is and learns: with any of them it is alone.
 OF_NETWORK = (
     "cell", "rule", "chunk", "overlap", "depth", "hidden", "width", "optimizer", "lr", "warmup",
+    "trace_dtype",
 )  # fmt: skip
 
 #: The option of the command line that sets a field, where it is not the field's own name.
-OPTIONS = {"settings": "--set", "task": "TASK", "goal": "--task"}
+OPTIONS = {
+    "settings": "--set", "task": "TASK", "goal": "--task", "trace_dtype": "--trace-dtype",
+}  # fmt: skip
 
 
 def complete(setup: Setup, data: Data) -> Setup:
@@ -66,6 +71,10 @@ def complete(setup: Setup, data: Data) -> Setup:
     if setup.learner == FORECASTER:
         return replace(setup, seed=_or(setup.seed, 0), horizon=data.horizon)
     rule = rule_name(setup.rule or "RTRL")
+    try:
+        check_trace_dtype(setup.trace_dtype or "float32", find_rule(rule))
+    except ValueError as error:
+        raise UsageError(str(error).replace("trace_dtype", "--trace-dtype", 1)) from error
     whole = find_rule(rule).whole_sequence
     stream = data.kind == "stream"
     can_kalman = stream and data.out_size == 1 and not whole and setup.chunk in (None, 1)
@@ -132,7 +141,8 @@ def _learner(setup: Setup, data: Data) -> str:
         if data.kind != "stream":
             raise UsageError(f"--learner: {data.task.name} is no stream; use network.")
         if given:
-            raise UsageError(f"--{given[0]}: is of a network alone; use --learner network.")
+            option = given[0].replace("_", "-")
+            raise UsageError(f"--{option}: is of a network alone; use --learner network.")
     return setup.learner
 
 
@@ -183,8 +193,9 @@ def build_learner(
         optimizer = rtrl.paper_optimizer(model, setup.lr or 3e-3)
     # On a stream also with Adam: measured through this very network (bench/faults.py --divergence).
     guard = rtrl.Guard(divergence=100.0) if data_kind == "stream" else rtrl.Guard()
+    kept: Any = setup.trace_dtype or "float32"
     learner = rtrl.OnlineLearner(
-        loss, optimizer, rule=rule, overlap=setup.overlap or 0, guard=guard
+        loss, optimizer, rule=rule, overlap=setup.overlap or 0, guard=guard, trace_dtype=kept
     )
     if data_kind != "stream":
         return learner

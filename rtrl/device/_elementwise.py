@@ -17,7 +17,8 @@ SCALAR = {
         "floor", "ceil", "sqrt", "rsqrt", "cbrt", "exp", "exp2", "expm1", "log",
         "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "erf", "erfc",
         "logistic", "atan2", "max", "min",
-        "nextafter", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "not", "is_finite",
+        "nextafter", "shift_left", "shift_right_logical", "eq", "ne", "lt", "le", "gt",
+        "ge", "and", "or", "xor", "not", "is_finite",
     )},
     "add_any": "add",
 }  # fmt: skip
@@ -36,6 +37,9 @@ def apply(g: Graph, eqn: Any, name: str, operands: list[Any]) -> Any:
     if name not in _ONE_BY_ONE:
         raise NotImplementedError
     operands = [_aligned(g, eqn, o, v.aval) for o, v in zip(operands, eqn.invars, strict=True)]
+    small = {kind_of(v.aval) for v in eqn.invars} & {"ushort", "schar"}
+    if small and name not in _OF_ANY:
+        raise NotImplementedError("of numbers of fewer than 32 bits")
     if name == "select_n":
         return select(g, operands)
     if name == "convert_element_type":
@@ -106,6 +110,14 @@ def _choice(g: Graph, which: Any, cases: list[Any]) -> Node:
 
 
 def _convert(g: Graph, eqn: Any, a: Value) -> Value:
+    before, after = (np.dtype(v.aval.dtype).name for v in (eqn.invars[0], eqn.outvars[0]))
+    if before == "bfloat16" != after:
+        if after != "float32" or isinstance(a, Pair):
+            raise NotImplementedError(f"from bfloat16 to {after}")
+        bits = g.map("shift_left", g.map("to_uint", a), g.const(16, "uint"))
+        return g.map("as_float", bits)
+    if after == "bfloat16" != before:
+        raise NotImplementedError(f"from {before} to bfloat16")
     if np.issubdtype(eqn.outvars[0].aval.dtype, np.complexfloating):
         return pair(g, a)
     if isinstance(a, Pair):
@@ -137,9 +149,12 @@ def _clamp(g: Graph, eqn: Any, low: Node, a: Node, high: Node) -> Node:
 
 
 def _bitcast(g: Graph, eqn: Any, a: Node) -> Node:
-    if (a.dtype, kind_of(eqn.outvars[0].aval)) != ("uint", "float"):
-        raise NotImplementedError("other than from uint32 to float32")
-    return g.map("as_float", a)
+    kinds = a.dtype, kind_of(eqn.outvars[0].aval)
+    if kinds == ("ushort", "ushort"):
+        return a
+    if kinds not in (("uint", "float"), ("float", "uint")):
+        raise NotImplementedError(f"from {kinds[0]} to {kinds[1]}")
+    return g.map(f"as_{kinds[1]}", a)
 
 
 _REAL: dict[str, Any] = {
@@ -150,5 +165,7 @@ _REAL: dict[str, Any] = {
     "round": lambda g, eqn, a: g.map("round", a),
 }
 
+#: Those that take numbers of fewer than 32 bits: C would compute with them as ``int``.
+_OF_ANY = {"select_n", "convert_element_type", "bitcast_convert_type"}
 #: Primitives whose operands are repeated along axes that they have once.
 _ONE_BY_ONE = {"select_n", "convert_element_type", *SCALAR, *COMPLEX, *_REAL}

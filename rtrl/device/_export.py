@@ -21,7 +21,10 @@ def export(learner: Any, state: Any, folder: str | os.PathLike[str], name: str =
     standard input, predictions on standard output), a ``Makefile``, an Arduino sketch and a
     ``README.md`` with the memory it takes. The C needs ``math.h`` and ``string.h`` alone; its
     memory is static, its loops have fixed lengths, its numbers are float32, complex ones taken
-    apart. It begins with ``state`` as it is, learning continues where it stood.
+    apart. It begins with ``state`` as it is, learning continues where it stood. What the learner
+    keeps in fewer bits (``trace_dtype``, `rtrl.narrow_moments`) stays so, bfloat16 as ``unsigned
+    short`` and int8 as ``signed char``, rounded by the same random bits; a matrix made of it is
+    computed again where it is needed, which saves memory and takes time.
 
     ``on_nonfinite="raise"`` becomes ``"skip"``: ``name_step`` returns how many were skipped. What
     has overflowed in a state or trace does not begin anew, which would take a copy of the traces:

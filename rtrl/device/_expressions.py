@@ -14,6 +14,7 @@ from rtrl.device._functions import (
     OR,
     ORDER,
     PRODUCT,
+    SHIFT,
     SUM,
     UNARY,
     function,
@@ -21,9 +22,12 @@ from rtrl.device._functions import (
 from rtrl.device._node import Node
 from rtrl.device._reads import INNER, Affine, Index, at, operand_index, place
 
-C_TYPES = {"float": "float", "int": "int", "uint": "unsigned", "bool": "int"}
+C_TYPES = {
+    "float": "float", "int": "int", "uint": "unsigned", "bool": "int",
+    "ushort": "unsigned short", "schar": "signed char",
+}  # fmt: skip
 LETTERS = "ijklmn"
-_SENTENCES = {ORDER, EQUALITY, BITS, AND, OR}  # operators that readers and compilers confuse
+_SENTENCES = {SHIFT, ORDER, EQUALITY, BITS, AND, OR}  # operators that readers and compilers confuse
 
 
 def literal(value: Any, dtype: str) -> str:
@@ -104,7 +108,9 @@ class Printer:
             return text, UNARY if text.startswith("-") else ATOM
         if node.op == "iota":
             text, binds = self.affine(index[0])
-            return (f"(float)({text})", UNARY) if node.dtype == "float" else (text, binds)
+            if node.dtype not in ("float", "uint"):
+                return text, binds
+            return f"({C_TYPES[node.dtype]}){text if binds == ATOM else f'({text})'}", UNARY
         if node.op == "view":
             operand = node.operands[0]
             return self.text(operand, operand_index(node, operand, index))
@@ -153,6 +159,8 @@ class Printer:
 
 def _confusing(inner: int, outside: int) -> bool:
     """Whether compilers ask for parentheses that the language does not need."""
+    if inner == SUM and outside in (SHIFT, BITS):
+        return True
     if inner not in _SENTENCES or outside not in _SENTENCES:
         return False
     comparison_in_logic = inner in (ORDER, EQUALITY) and outside in (AND, OR)

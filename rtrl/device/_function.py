@@ -16,7 +16,10 @@ from rtrl.device._step import Traced
 from rtrl.device._store import live
 
 #: The scratch memory of every kind of number.
-SCRATCH = {"float": "scratch", "int": "counts", "uint": "words", "bool": "flags"}
+SCRATCH = {
+    "float": "scratch", "int": "counts", "uint": "words", "bool": "flags", "ushort": "halves",
+    "schar": "octets",
+}  # fmt: skip
 
 
 class Function(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 # How tightly an operator binds in C; what binds less is put in parentheses.
-ATOM, UNARY, PRODUCT, SUM, ORDER, EQUALITY, BITS, AND, OR, CHOICE = range(10, 0, -1)
+ATOM, UNARY, PRODUCT, SUM, SHIFT, ORDER, EQUALITY, BITS, AND, OR, CHOICE = range(11, 0, -1)
 
 
 class Function(NamedTuple):
@@ -104,9 +104,21 @@ FUNCTIONS: dict[str, Function] = {
         "static float as_float(unsigned bits)\n{\n    float number;\n"
         "    memcpy(&number, &bits, sizeof number);\n    return number;\n}\n",
     ),
+    "as_uint": Function(
+        "as_uint({0})",
+        ATOM,
+        1,
+        None,
+        "static unsigned as_uint(float number)\n{\n    unsigned bits;\n"
+        "    memcpy(&bits, &number, sizeof bits);\n    return bits;\n}\n",
+    ),
+    "shift_left": Function("{0} << {1}", SHIFT, 1, np.left_shift),
+    "shift_right_logical": Function("{0} >> {1}", SHIFT, 1, np.right_shift),
     "to_float": Function("(float){0}", UNARY, 1, np.float32),
     "to_int": Function("(int){0}", UNARY, 1, np.int32),
     "to_uint": Function("(unsigned){0}", UNARY, 1, np.uint32),
+    "to_ushort": Function("(unsigned short){0}", UNARY, 1, np.uint16),
+    "to_schar": Function("(signed char){0}", UNARY, 1, np.int8),
     "to_bool": Function("{0} != 0", EQUALITY, 1, np.bool_),
 }
 
@@ -121,6 +133,7 @@ WHOLE: dict[str, Function] = {
     "rem": Function("{0} % {1}", PRODUCT, 4, np.fmod),
     "and": Function("{0} & {1}", BITS, 1, np.bitwise_and),
     "or": Function("{0} | {1}", BITS, 1, np.bitwise_or),
+    "xor": Function("{0} ^ {1}", BITS, 1, np.bitwise_xor),
     "not": Function("~{0}", UNARY, 1, np.bitwise_not),
 }
 

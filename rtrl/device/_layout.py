@@ -18,6 +18,8 @@ KINDS = {
     "int32": ("int", "<i4"),
     "uint32": ("unsigned", "<u4"),
     "bool": ("int", "<i4"),
+    "bfloat16": ("unsigned short", "<u2"),
+    "int8": ("signed char", "<i1"),
     "float64": ("double", "<f8"),
     "int64": ("long long", "<i8"),
 }
@@ -50,9 +52,20 @@ class Member(NamedTuple):
     leaf: int
 
     @property
+    def itemsize(self) -> int:
+        """Bytes of a number: 4, but for running moments and counts of a stream, which have 8, and
+        what is kept narrow."""
+        return np.dtype(KINDS[self.dtype][1]).itemsize
+
+    @property
     def wide(self) -> bool:
-        """Whether its numbers take 8 bytes: running moments and counts of a stream."""
-        return self.dtype in ("float64", "int64")
+        """Whether its numbers take 8 bytes."""
+        return self.itemsize == 8
+
+    @property
+    def narrow(self) -> bool:
+        """Whether they take fewer than 4."""
+        return self.itemsize < 4
 
     @property
     def single(self) -> bool:
@@ -85,7 +98,9 @@ def stored(leaf: Any) -> bool:
 
 
 def members(state: Any) -> list[Member]:
-    """The arrays of a state in order, complex ones in two parts; those of 8 bytes come last.
+    """The arrays of a state in order, complex ones in two parts.
+
+    Those of 4 bytes come first, then those of 2 and of 1, which end at a multiple of 4, then 8.
 
     Raises:
         ValueError: an array of a kind that has no place on a device, named.
@@ -101,13 +116,13 @@ def members(state: Any) -> list[Member]:
         learned = path.startswith(inside)
         wide = dtype in ("float64", "int64")
         require(dtype in KINDS and not (learned and wide), "state", "arrays of float32, complex64, "
-                "int32, uint32 or bool (a learner made in JAX's 32-bit mode)",
+                "bfloat16, int8, int32, uint32 or bool (a learner made in JAX's 32-bit mode)",
                 f"{path} of {kind}")  # fmt: skip
         for part in parts:
             short = path.removeprefix(inside) if learned else _around(path, stream)
             name = _identifier(short, part, taken)
             found.append(Member(name, path, part, tuple(value.shape), dtype, leaf))
-    return sorted(found, key=lambda m: m.wide)
+    return sorted(found, key=lambda m: (m.wide, -m.itemsize))
 
 
 def core_of(state: Any) -> tuple[LearnerState, str]:
@@ -151,12 +166,18 @@ def fingerprint(layout: list[Member]) -> int:
 
 
 def numbers(state: Any, layout: list[Member]) -> list[np.ndarray]:
-    """The values of the members of a state."""
+    """The values of the members of a state; of bfloat16 the bits."""
     values = [np.asarray(leaf) for _, leaf in leaves(state)]
+    values = [a.view(np.uint16) if a.dtype.name == "bfloat16" else a for a in values]
     part = {"re": np.real, "im": np.imag, "": np.asarray}
     return [part[m.part](values[m.leaf]) for m in layout]
 
 
 def size_of(layout: list[Member]) -> int:
     """Bytes of the numbers of a state, in memory and in a file."""
-    return sum((8 if m.wide else 4) * m.size for m in layout)
+    return sum(m.itemsize * m.size for m in layout) + padding(layout)
+
+
+def padding(layout: list[Member]) -> int:
+    """Bytes after the narrow numbers."""
+    return -sum(m.itemsize * m.size for m in layout if m.narrow) % 4

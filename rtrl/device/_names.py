@@ -8,7 +8,8 @@ from rtrl.device._node import Node
 #: What means something else in the C: loop variables, arguments, memory, functions of `math.h`.
 _TAKEN = C_WORDS | set(
     "i j k l m n x y weight reset prediction skipped no_target state scale scratch flags counts "
-    "words square logistic maximum minimum sign_of take deviation learn look advance put get "
+    "words halves octets as_float as_uint square logistic maximum minimum sign_of take "
+    "deviation learn look advance put get half byte narrow_byte set_narrow_byte "
     "j0 j1 jn y0 y1 yn gamma lgamma exp log abs main signgam".split()
 )
 

@@ -8,7 +8,10 @@ import numpy as np
 
 from rtrl.device._functions import function
 
-DTYPES = {"float": np.float32, "int": np.int32, "uint": np.uint32, "bool": np.bool_}
+DTYPES = {
+    "float": np.float32, "int": np.int32, "uint": np.uint32, "bool": np.bool_,
+    "ushort": np.uint16, "schar": np.int8,
+}  # fmt: skip
 
 
 class Axis(NamedTuple):
@@ -26,7 +29,8 @@ class Node:
         op: ``input``, ``const``, ``table``, ``map``, ``view``, ``reduce``, ``flat``, ``concat``,
             ``iota`` or ``take``.
         shape: its axes, those longer than 1.
-        dtype: ``float``, ``int``, ``uint`` or ``bool``.
+        dtype: ``float``, ``int``, ``uint``, ``bool``, ``ushort`` (the bits of bfloat16, too) or
+            ``schar``.
         operands: the nodes it is made of.
         what: what `op` needs to know beside them.
         number: in the order in which nodes were made.

@@ -2,7 +2,8 @@
 
 Little endian: ``RTRL``, format version, fingerprint of the layout, bytes of what follows the
 header (four numbers of 4 bytes, the first spelling the word), a name of 16 bytes; the arrays in
-order, 4 bytes a number, then those of 8; the CRC-32 of all before it.
+order, 4 bytes a number, then those of 2 and of 1 up to a multiple of 4, then those of 8; the CRC-32
+of all before it.
 """
 
 import struct
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rtrl.device._layout import KINDS, fingerprint, members, numbers, size_of, stored
+from rtrl.device._layout import KINDS, fingerprint, members, numbers, padding, size_of, stored
 from rtrl.validate import require
 
 VERSION = 1
@@ -35,10 +36,12 @@ def pack(state: Any, name: str = "learner") -> bytes:
         ValueError: the state holds an array that has no place on a device.
     """
     layout = members(state)
-    body = b"".join(
+    parts = [
         np.asarray(value).astype(KINDS[m.dtype][1]).tobytes()
         for m, value in zip(layout, numbers(state, layout), strict=True)
-    )
+    ]
+    parts.insert(sum(not m.wide for m in layout), bytes(padding(layout)))
+    body = b"".join(parts)
     label = name.encode()[:15]
     head = struct.pack("<4sIII16s", b"RTRL", VERSION, fingerprint(layout), len(body), label)
     return head + body + struct.pack("<I", zlib.crc32(head + body))
@@ -72,8 +75,11 @@ def unpack(data: bytes, like: _T) -> _T:
     values: dict[tuple[int, str], np.ndarray] = {}
     offset = HEADER
     for m in layout:
-        flat = np.frombuffer(data, KINDS[m.dtype][1], m.size, offset)
-        values[m.leaf, m.part] = flat.reshape(m.shape).astype(m.dtype)
+        offset += -offset % 4 if m.wide else 0
+        flat = np.frombuffer(data, KINDS[m.dtype][1], m.size, offset).reshape(m.shape)
+        native = flat.astype(flat.dtype.newbyteorder("="))
+        bits = m.dtype == "bfloat16"
+        values[m.leaf, m.part] = native.view(m.dtype) if bits else native.astype(m.dtype)
         offset += flat.nbytes
     old, structure = jax.tree.flatten(like)
     places = iter(range(len(old)))

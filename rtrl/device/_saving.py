@@ -1,5 +1,7 @@
 """Saving and loading in C: the same bytes as `rtrl.device.pack`, and two slots for a power cut."""
 
+import textwrap
+
 from rtrl.device._layout import Member
 from rtrl.device._pack import HEADER, VERSION
 
@@ -7,6 +9,7 @@ from rtrl.device._pack import HEADER, VERSION
 def saving(name: str, layout: list[Member]) -> str:
     upper = name.upper()
     wide = any(m.wide for m in layout)
+    first = next((m for m in layout if m.narrow), None)
     label = ", ".join(f"'{c}'" for c in name[:15])
     size = "(sizeof state + sizeof scale)" if wide else "sizeof state"
     get_wide = """
@@ -28,6 +31,18 @@ def saving(name: str, layout: list[Member]) -> str:
         memcpy(place, &both, 8);
         return;
     }""" if wide else ""  # fmt: skip
+    get_narrow = """
+    if (at >= NARROW) {
+        return (unsigned)narrow_byte(at) | (unsigned)narrow_byte(at + 1) << 8
+            | (unsigned)narrow_byte(at + 2) << 16 | (unsigned)narrow_byte(at + 3) << 24;
+    }""" if first else ""  # fmt: skip
+    set_narrow = """
+    if (at >= NARROW) {
+        for (size_t k = 0; k < 4; k++) {
+            set_narrow_byte(at + k, (unsigned char)(number >> 8 * k & 255u));
+        }
+        return;
+    }""" if first else ""  # fmt: skip
     return f"""
 /* A saved state is a row of numbers of 4 bytes, the least significant byte first whatever the
    machine: a header of 8 numbers, the state, a checksum. */
@@ -58,19 +73,19 @@ static unsigned checksum(unsigned crc, const unsigned char *bytes, size_t size)
     }}
     return ~crc;
 }}
-
+{_narrow_bytes(layout, first)}
 /* Number i of the state. */
 static unsigned state_number(size_t i)
 {{
     const size_t at = 4 * i;
-    unsigned number;{get_wide}
+    unsigned number;{get_wide}{get_narrow}
     memcpy(&number, (const char *)&state + at, 4);
     return number;
 }}
 
 static void set_state_number(size_t i, unsigned number)
 {{
-    const size_t at = 4 * i;{set_wide}
+    const size_t at = 4 * i;{set_wide}{set_narrow}
     memcpy((char *)&state + at, &number, 4);
 }}
 
@@ -223,3 +238,52 @@ int {name}_recall(const struct {name}_memory *memory)
     return 0;
 }}
 """
+
+
+def _narrow_bytes(layout: list[Member], first: Member | None) -> str:
+    """Access to the numbers of 2 bytes and of 1, whatever the order of bytes in memory."""
+    if first is None:
+        return ""
+    halves = sum(m.itemsize * m.size for m in layout if m.itemsize == 2)
+    octets = any(m.itemsize == 1 for m in layout)
+    get, put = _OF_OCTETS
+    if halves:
+        (get_half, put_half), where = _OF_HALVES, f"at < NARROW + {halves}"
+        both = halves and octets
+        get = f"    if ({where}) {{\n{_in(get_half)}    }}\n{get}" if both else get_half
+        put = (
+            f"    if ({where}) {{\n{_in(put_half)}        return;\n    }}\n{put}"
+            if both
+            else put_half
+        )
+    return f"""
+/* Numbers of 2 bytes, then those of 1, from here to the end of the state. */
+enum {{ NARROW = offsetof(struct state, {first.name}) }};
+
+/* A byte of these at an offset in the state: the least significant one of a number comes first. */
+static unsigned char narrow_byte(size_t at)
+{{
+{get}}}
+
+static void set_narrow_byte(size_t at, unsigned char byte)
+{{
+{put}}}
+"""
+
+
+#: Getting and setting a byte.
+_OF_OCTETS = (
+    "    unsigned char byte;\n    memcpy(&byte, (const char *)&state + at, 1);\n    return byte;\n",
+    "    memcpy((char *)&state + at, &byte, 1);\n",
+)
+_OF_HALVES = (
+    "    unsigned short half;\n    memcpy(&half, (const char *)&state + at / 2 * 2, 2);\n"
+    "    return (unsigned char)(half >> 8 * (at % 2) & 255);\n",
+    "    unsigned short half;\n    memcpy(&half, (const char *)&state + at / 2 * 2, 2);\n"
+    "    half = (unsigned short)(at % 2 ? (half & 255) | byte << 8 : (half & 0xff00) | byte);\n"
+    "    memcpy((char *)&state + at / 2 * 2, &half, 2);\n",
+)
+
+
+def _in(block: str) -> str:
+    return textwrap.indent(block, "    ")

@@ -216,7 +216,8 @@ def kind_of(aval: Any) -> str:
     """The kind of a number: its name here."""
     name = np.dtype(aval.dtype).name
     kinds = {"float32": "float", "int32": "int", "uint32": "uint", "bool": "bool",
-             "complex64": "float"}  # fmt: skip
+             "complex64": "float", "bfloat16": "ushort", "uint16": "ushort",
+             "int8": "schar"}  # fmt: skip
     if name not in kinds:
         raise NotImplementedError(f"numbers of the kind {name}")
     return kinds[name]

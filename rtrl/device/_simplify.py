@@ -32,7 +32,7 @@ def simplified(g: Any, name: str, operands: Sequence[Node]) -> Node | None:
     if fold is not None and all(o.op == "const" for o in operands):
         with np.errstate(all="ignore"):
             return g.const(fold(*(value_of(o) for o in operands)), dtype_of(name, operands))
-    if name in ("to_float", "to_int", "to_uint", "to_bool"):
+    if name.startswith("to_"):
         return a if a.dtype == name.removeprefix("to_") else None
     if len(operands) == 1:
         if name == "neg" and a.op == "map" and a.what == "neg":

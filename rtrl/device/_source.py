@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rtrl.device._around import around
-from rtrl.device._expressions import literal
+from rtrl.device._expressions import C_TYPES, literal
 from rtrl.device._function import SCRATCH, Function, rows, table, write
 from rtrl.device._layout import KINDS, Member, members, numbers, size_of, stream_of
 from rtrl.device._names import Names
@@ -15,7 +15,7 @@ from rtrl.device._saving import saving
 from rtrl.device._step import Sizes, trace
 from rtrl.learners import OnlineLearner
 
-_WORDS = {"float": "float", "int": "int", "uint": "unsigned", "bool": "int"}
+_BYTES = {"ushort": 2, "schar": 1}  # of a number in the scratch memory, where they are not 4
 
 
 class Source(NamedTuple):
@@ -68,7 +68,7 @@ def source(learner: Any, state: Any, name: str) -> Source:
         parts.sizes,
         layout,
         size_of(layout),
-        4 * sum(scratch.values()),
+        sum(size * _BYTES.get(kind, 4) for kind, size in scratch.items()),
         learn.operations,
         0 if stream is None else stream.delay,
     )
@@ -102,8 +102,10 @@ typedef char {name}_needs_words_of_4_bytes[sizeof(int) == 4 && sizeof(float) == 
 
 
 def _state(name: str, layout: list[Member]) -> str:
+    tag = " state" if any(m.narrow for m in layout) else ""
     text = [f"/* What {name} knows: parameters, hidden states, traces, the optimizer's state. */",
-            "static struct {", *_fields(m for m in layout if not m.wide), "} state;"]  # fmt: skip
+            f"static struct{tag} {{",
+            *_fields(m for m in layout if not m.wide), "} state;"]  # fmt: skip
     if any(m.wide for m in layout):
         text += ["", "/* Scales and counts of the stream. */", "static struct {",
                  *_fields(m for m in layout if m.wide), "} scale;"]  # fmt: skip
@@ -122,7 +124,7 @@ def _fields(layout: Iterable[Member]) -> list[str]:
 
 def _scratch(scratch: dict[str, int]) -> str:
     lines = [
-        f"static {_WORDS[kind]} {SCRATCH[kind]}[{size}];" for kind, size in scratch.items() if size
+        f"static {C_TYPES[kind]} {SCRATCH[kind]}[{size}];" for kind, size in scratch.items() if size
     ]
     if not lines:
         return ""

@@ -24,7 +24,8 @@ def choose(nodes: list[Node], roots: Iterable[Node], wanted: Iterable[Node]) -> 
     """The nodes to store.
 
     A value is stored if computing it again wherever it is used costs more than writing and reading
-    it. For a matrix, memory counts four times as much: what is in one only passes through.
+    it. For a matrix, memory counts four times as much: what is in one only passes through. A matrix
+    that is made of one kept in fewer bits is never stored: that would take what those bits saved.
 
     Args:
         nodes: from `live`.
@@ -36,13 +37,14 @@ def choose(nodes: list[Node], roots: Iterable[Node], wanted: Iterable[Node]) -> 
     for node in nodes:
         if node.op in ("flat", "take") and node.operands[0].op not in ("input", "table"):
             stored.add(node.operands[0])
+    narrow = _of_narrow(nodes)
     rounds: dict[Node, dict[object, int]] = {n: {} for n in nodes}  # who computes it, how often
     ends = set(roots)
     for node in reversed(nodes):
         if node in ends and node not in stored:
             rounds[node][node.shape] = node.size  # updates of one shape share a loop
         times = sum(rounds[node].values())
-        if node.op == "map" and node not in stored:
+        if node.op == "map" and node not in stored and node not in narrow:
             weight = 4 if len(node.shape) > 1 else 1
             extra = cost[node] * (times - node.size)
             if node.shape == ():
@@ -57,6 +59,16 @@ def choose(nodes: list[Node], roots: Iterable[Node], wanted: Iterable[Node]) -> 
             for user, n in inside.items():
                 into[user] = max(into.get(user, 0), n)
     return {n for n in stored if n.op not in ("const", "input", "table")}
+
+
+def _of_narrow(nodes: list[Node]) -> set[Node]:
+    """Matrices whose numbers are made of ones of fewer than 32 bits, number by number."""
+    found: set[Node] = set()
+    for node in nodes:
+        if node.op in ("map", "view") and len(node.shape) > 1:
+            if any(o.dtype in ("ushort", "schar") or o in found for o in node.operands):
+                found.add(node)
+    return found
 
 
 def _iterations(node: Node) -> int:

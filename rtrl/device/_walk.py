@@ -44,7 +44,8 @@ def constant(g: Graph, value: Any) -> Value:
         return Pair(g.array(value.real, "float"), g.array(value.imag, "float"))
     if value.dtype == np.dtype([("float0", "V")]) or value.dtype.kind == "V":
         return g.const(0, "bool")
-    return g.array(value, kind_of(value))
+    kind = kind_of(value)
+    return g.array(value.view(np.uint16) if value.dtype.name == "bfloat16" else value, kind)
 
 
 _KEY: Any = object()  # a key of random numbers

@@ -22,6 +22,15 @@ from rtrl.engine._init_carry import init_carry as init_carry
 from rtrl.engine._matrices import apply_transposed as apply_transposed
 from rtrl.engine._matrices import choose_zero as choose_zero
 from rtrl.engine._modules import Modules as Modules
+from rtrl.engine._narrow import Narrow as Narrow
+from rtrl.engine._narrow import can_narrow as can_narrow
+from rtrl.engine._narrow import is_narrow as is_narrow
+from rtrl.engine._narrow import narrow as narrow
+from rtrl.engine._narrow import widen as widen
+from rtrl.engine._narrow_trace import check_trace_dtype as check_trace_dtype
+from rtrl.engine._narrow_trace import narrowed as narrowed
+from rtrl.engine._narrow_trace import require_kept as require_kept
+from rtrl.engine._narrow_trace import widened as widened
 from rtrl.engine._observe import Observations as Observations
 from rtrl.engine._observe import observe as observe
 from rtrl.engine._one_kernel import joining_kernels as joining_kernels

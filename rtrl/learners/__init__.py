@@ -31,6 +31,8 @@ from rtrl.learners._learner import OnlineLearner as OnlineLearner
 from rtrl.learners._live import Live as Live
 from rtrl.learners._memory import MemoryReport as MemoryReport
 from rtrl.learners._memory import memory_report as memory_report
+from rtrl.learners._narrow_moments import NarrowMoments as NarrowMoments
+from rtrl.learners._narrow_moments import narrow_moments as narrow_moments
 from rtrl.learners._open_stream import open_stream as open_stream
 from rtrl.learners._open_stream import resume_or_open as resume_or_open
 from rtrl.learners._paper_optimizer import paper_optimizer as paper_optimizer

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
-from rtrl.engine import init_carry, kept_behind
+from rtrl.engine import init_carry, kept_behind, narrowed
 from rtrl.learners import _inputs
 from rtrl.learners._filter_check import with_optimizer
 from rtrl.learners._overlap import nothing_past
@@ -24,6 +24,7 @@ def begin(
         zeros = jax.tree.map(jnp.zeros_like, eqx.filter(model, eqx.is_inexact_array))
         window = Window(zeros, jnp.zeros((), dtype), jnp.int32(0))
     carry = init_carry(model, learner.rule, batch_size)
+    carry = narrowed(carry, learner.trace_dtype, jnp.uint32(0))
     state = LearnerState(
         model=model,
         carry=kept_behind(carry) if learner.overlap else carry,

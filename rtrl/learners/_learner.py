@@ -8,15 +8,15 @@ import equinox as eqx
 import optax
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
-from rtrl.engine import Loss, Rule, check_rule
+from rtrl.engine import Loss, Rule
 from rtrl.learners import _inputs
+from rtrl.learners._arguments import check_arguments
 from rtrl.learners._begin import begin
 from rtrl.learners._call import call
 from rtrl.learners._feed import feed, layout_here, samples_here
-from rtrl.learners._filter_check import require_every_update
 from rtrl.learners._guard import Guard, bounds_of
 from rtrl.learners._hidden import hidden, predict_one
-from rtrl.learners._overlap import check_overlap, check_step, forgotten
+from rtrl.learners._overlap import check_step, forgotten
 from rtrl.learners._restart import restart
 from rtrl.learners._state import LearnerState, StepOutput
 from rtrl.learners._step import advance_many, advance_one
@@ -69,6 +69,14 @@ class OnlineLearner(eqx.Module):
             ``except KeyboardInterrupt as error: state = getattr(error, "state", state)`` goes on
             from there. Only in the instant between a call's return and its assignment can a state
             be lost; with ``False`` none can.
+        trace_dtype: of the traces between chunks: ``"bfloat16"``, half the memory, or ``"int8"``, a
+            quarter, with a float32 scale for every module (traces of module parameters, one number
+            each, stay float32). All is computed in float32: a trace is widened, advanced, read for
+            the gradient, and rounded at the end of the chunk, up or down at random so that its mean
+            is kept (by a hash of ``state.step``: a resumed run rounds alike). For rules whose trace
+            is one number per parameter. What is saved in JAX is what is held between calls and in
+            files: while a call runs, XLA has widened copies among its temporaries. Exported C has
+            none. For the optimizer's moments see `rtrl.narrow_moments`.
 
     Raises:
         ValueError: an argument of the wrong kind or out of range.
@@ -82,6 +90,7 @@ class OnlineLearner(eqx.Module):
     on_nonfinite: Literal["skip", "raise", "ignore"] = eqx.field(static=True)
     guard: Guard | None
     donate: bool = eqx.field(static=True)
+    trace_dtype: Literal["float32", "bfloat16", "int8"] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -94,37 +103,20 @@ class OnlineLearner(eqx.Module):
         on_nonfinite: Literal["skip", "raise", "ignore"] = "skip",
         guard: Guard | None = None,
         donate: bool = True,
+        trace_dtype: Literal["float32", "bfloat16", "int8"] = "float32",
     ):
-        require(callable(loss), "loss", "a function (prediction, target) -> scalar", loss)
-        require(
-            callable(getattr(optimizer, "init", None))
-            and callable(getattr(optimizer, "update", None)),
-            "optimizer",
-            "an optax gradient transformation such as optax.adam(1e-3)",
-            optimizer,
+        check_arguments(
+            loss, optimizer, rule, update_every, overlap, on_nonfinite, guard, trace_dtype
         )
-        check_rule(rule)
-        require(
-            isinstance(update_every, int) and update_every >= 1,
-            "update_every",
-            "an integer of at least 1 (chunks)",
-            update_every,
-        )
-        require_every_update(optimizer, update_every)
-        check_overlap(overlap, rule)
-        known = on_nonfinite in ("skip", "raise", "ignore")
-        require(known, "on_nonfinite", "'skip', 'raise' or 'ignore'", on_nonfinite)
         self.loss = loss
         self.optimizer = optimizer
         self.rule = rule
         self.update_every = update_every
         self.overlap = overlap
         self.on_nonfinite = on_nonfinite
-        require(isinstance(guard, Guard | None), "guard", "an rtrl.Guard or None", guard)
-        alone = guard is None or on_nonfinite != "ignore"
-        require(alone, "guard", "None where on_nonfinite is 'ignore'", guard)
         self.guard = guard
         self.donate = donate
+        self.trace_dtype = trace_dtype
 
     def init(
         self, model: PyTree, batch_size: int | None = None, *, key: PRNGKeyArray | None = None

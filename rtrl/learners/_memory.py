@@ -1,7 +1,7 @@
 """What a learner will need in memory, read off the compiled program before anything runs."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +64,7 @@ def memory_report(
     mesh: Mesh | None = None,
     batch: str | None = None,
     modules: str | None = None,
+    trace_dtype: Literal["float32", "bfloat16", "int8"] = "float32",
 ) -> MemoryReport:
     """Say what learning a model will need in memory, before starting.
 
@@ -80,6 +81,7 @@ def memory_report(
         target: an example of a target of all samples at one timestep, ``([batch,] ...)``; default:
             one like a prediction.
         mesh, batch, modules: as for `rtrl.shard`; the report is then of one device.
+        trace_dtype: as for `OnlineLearner`.
 
     Raises:
         ValueError: an argument of the wrong kind, or a rule that does not fit a cell, named.
@@ -90,6 +92,7 @@ def memory_report(
         optax.adam(1e-3) if optimizer is None else optimizer,
         rule=rule,
         overlap=overlap,
+        trace_dtype=trace_dtype,
     )
     state = learner.init(model, batch_size)
     lead = (chunk,) if batch_size is None else (chunk, batch_size)

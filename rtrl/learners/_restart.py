@@ -17,6 +17,7 @@ from rtrl.engine import (
     seldom,
     total_square,
     vary,
+    widened,
 )
 from rtrl.learners._jit import Jitted
 
@@ -94,9 +95,13 @@ def renew(
     numbers, rest = eqx.partition(carry, eqx.is_inexact_array)
     params, static = eqx.partition(model, eqx.is_inexact_array)
 
+    def wide(numbers):  # a narrow trace is one of integers, and a scale
+        return eqx.filter(widened(eqx.combine(numbers, rest)), eqx.is_inexact_array)
+
     def repair(value, params):
         numbers, _ = value
-        cells = [numbers] if is_carry(numbers) else list(numbers)
+        cells = wide(numbers)
+        cells = [cells] if is_carry(cells) else list(cells)
         lost = [
             ~jnp.isfinite(total_square(jax.tree.leaves(c), len(lead), spread=spread)) for c in cells
         ]
@@ -107,7 +112,7 @@ def renew(
 
     def look(value, params):
         # One sum over everything tells that there is nothing to do, as nearly always.
-        bad = ~jnp.isfinite(total_square(jax.tree.leaves(value[0]), spread=spread))
+        bad = ~jnp.isfinite(total_square(jax.tree.leaves(wide(value[0])), spread=spread))
         return seldom(repair, bad, value, params)
 
     if suspected is None:

@@ -22,6 +22,7 @@ from rtrl.engine import (
     pin,
     placement_of,
 )
+from rtrl.learners._narrow_moments import NarrowMoments
 from rtrl.learners._state import LearnerState, StepOutput, batch_size_of, require_there
 from rtrl.networks import Readout
 from rtrl.validate import require
@@ -63,11 +64,15 @@ def shard(
 
     Raises:
         ValueError: a size is no multiple of its axis, an axis is not one of the mesh's, or the rule
-            can't be spread over modules.
+            can't be spread over modules, or the optimizer is one of `rtrl.narrow_moments`.
     """
     learning = isinstance(state, LearnerState)
     require(learning, "state", "a LearnerState, from init, step or scan", type(state).__name__)
     require_there(state)
+    # A moment is found by its parameter's name and shape, which one in two arrays has not.
+    alone = not any(map(_is_narrow, jax.tree.leaves(state.opt_state, is_leaf=_is_narrow)))
+    require(alone, "state", "moments in float32 (rtrl.shard knows none of rtrl.narrow_moments)",
+            "narrow moments")  # fmt: skip
     require(isinstance(mesh, Mesh), "mesh", "a jax.sharding.Mesh", type(mesh).__name__)
     # The compiler is to place what is not said here, whatever the mesh was made for.
     check_placement(Placement(mesh, batch, modules))
@@ -85,6 +90,10 @@ def shard(
     shardings = [placement.place(spec) for spec in specs]
     leaves = _all_put(leaves, shardings)
     return eqx.combine(jax.tree.unflatten(structure, leaves), static)
+
+
+def _is_narrow(node: Any) -> bool:
+    return isinstance(node, NarrowMoments)
 
 
 def specs_of(state: LearnerState) -> Any:

@@ -19,12 +19,16 @@ from rtrl.engine import (
     axes_of,
     branch,
     global_norm,
+    narrowed,
     one_kernel,
     over_chunks,
     placement_of,
+    require_kept,
     seldom,
     sum_over,
     vary,
+    widen,
+    widened,
 )
 from rtrl.learners._divergence import watch
 from rtrl.learners._filter import begin, differentiate, filter_update
@@ -112,6 +116,8 @@ def _learn(
     learner: Any, state: LearnerState, data: Chunk, renewing: bool = True
 ) -> tuple[LearnerState, StepOutput]:
     """Learn from one chunk."""
+    kept = state.carry
+    state = dataclasses.replace(state, carry=widened(kept))
     looking = learner.on_nonfinite != "ignore"
     given, present = data, jnp.ones(data.weights.shape, bool)
     if looking:
@@ -148,6 +154,9 @@ def _learn(
         )
     # An overflowed trace shows in the gradient, unless its error is zero; see `_renewed`.
     carry, past, lost = result.carry, state.past, jnp.zeros((), bool)
+    # Once a chunk, when the gradient has been read.
+    carry = narrowed(carry, learner.trace_dtype, state.step)
+    require_kept(kept, carry, learner.trace_dtype)
     if past is not None:
         carry, past = slide(state.model, carry, past, data)
     if renewing and looking:
@@ -263,7 +272,7 @@ def _update(learner, state, grads, go: Bool[Array, ""]) -> tuple[PyTree, PyTree,
     if learner.on_nonfinite != "ignore":
         good = branch(
             go,
-            lambda *now: all_finite(optimize(*now), spread=spread),
+            lambda *now: all_finite(widen(optimize(*now)), spread=spread),
             lambda *now: jnp.zeros((), bool),
             params, state.opt_state, grads,
         )  # fmt: skip

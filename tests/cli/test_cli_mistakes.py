@@ -53,6 +53,8 @@ def test_a_cell_and_a_rule_that_do_not_go_together_are_named(tmp_path, monkeypat
         (["train", "log.csv", "--target", "sped"], "--target"),
         (["train", "laser", "--chunk", "0"], "--chunk"),
         (["train", "laser", "--overlap", "4", "--rule", "Truncated"], "overlap: expected 0"),
+        (["train", "laser", "--trace-dtype", "float16"], "--trace-dtype: expected 'float32', "),
+        (["train", "laser", "--trace-dtype", "int8", "--rule", "BPTT"], "--trace-dtype: expected"),
         (["train", "laser", "--out", "log.csv"], "--out"),
         (["compare", "parity", "--rules", "Foo"], "--rules"),
         (["compare", "parity", "--rules", ","], "--rules"),
