@@ -95,7 +95,7 @@ def one_kernel(function: Callable[..., Any], *operands: Any, arrays: int | None 
     done = _asked.get()
     if done is None or os.environ.get("RTRL_SEPARATE_KERNELS", "0") not in ("", "0"):
         return function(*operands)
-    dynamic, static = eqx.partition(operands, lambda a: eqx.is_array(a) and a.size > 0)
+    dynamic, static = eqx.partition(operands, eqx.is_array)
     leaves, structure = jax.tree.flatten(dynamic)
     size = sum(a.size * a.dtype.itemsize for a in leaves)
     if size > LARGEST or (arrays is not None and len(leaves) > arrays):
@@ -115,7 +115,7 @@ def one_kernel(function: Callable[..., Any], *operands: Any, arrays: int | None 
 
     closed = jax.make_jaxpr(of_arrays)(*leaves)
     given = [*closed.consts, *leaves]  # what the function has at hand is an argument like any other
-    if _fits(closed.jaxpr) and _length(closed.jaxpr) <= LONGEST:
+    if all(a.size for a in given) and _fits(closed.jaxpr) and _length(closed.jaxpr) <= LONGEST:
         done.append(True)
         found = _marked(closed.jaxpr, given)
     else:
@@ -179,12 +179,16 @@ def _behind(was_read: Bool[Array, ""], leaves: Sequence[Array]) -> list[Array]:
 
 def _fits(jaxpr: Jaxpr) -> bool:
     """Whether XLA makes one kernel of a program, and a quick one."""
-    return all(
-        all(map(_fits, subprograms(eqn)))
-        if eqn.primitive.name in CONTROL
-        else (eqn.primitive.name in ARITHMETIC and not _is_large_product(eqn)) or _writes_once(eqn)
-        for eqn in jaxpr.eqns
-    )
+
+    def one(eqn: Any) -> bool:
+        name = eqn.primitive.name
+        if name in CONTROL:
+            return all(map(_fits, subprograms(eqn)))
+        if name in RANDOM:
+            return THREEFRY in str(eqn.params.get("impl", eqn.invars[0].aval.dtype))
+        return (name in ARITHMETIC and not _is_large_product(eqn)) or _writes_once(eqn)
+
+    return all(map(one, jaxpr.eqns))
 
 
 def _writes_once(eqn: Any) -> bool:

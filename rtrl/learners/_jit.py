@@ -56,7 +56,7 @@ class Jitted:
         last_arrays, last_key = split(last)
         # By structure and static leaves: what jit itself is then called with are lists of arrays.
         key = self._key(rest_key, last_key, _traced(rest_arrays) or _traced(last_arrays))
-        program, result = self._program(*key)
+        program, result, _ = self._program(*key)
         if self._ready and (ready := self._ready.get(key)):
             if not result:
                 program.trace(rest_arrays, last_arrays)  # for what the result is beside arrays
@@ -102,7 +102,7 @@ class Jitted:
         *rest, last = arguments
         rest_arrays, rest_key = split(rest)
         last_arrays, last_key = split(last)
-        program, _ = self._program(*self._key(rest_key, last_key))
+        program = self._program(*self._key(rest_key, last_key))[0]
         return program.lower(rest_arrays, last_arrays)
 
     def _key(self, rest: Any, last: Any, traced: bool = False) -> "_Key":
@@ -113,28 +113,32 @@ class Jitted:
         joins = not (traced or refused or debugging)
         return _Key(rest, last, self.donate_last and not traced, joins, settings)
 
-    def _refuse(self, key: "_Key", error: jax.errors.JaxRuntimeError) -> None:
-        """Ask no more for one kernel, if it is that which can't be compiled."""
-        if not key.joins or "UNIMPLEMENTED" not in str(error):
+    def _refuse(self, key: "_Key", error: Exception) -> None:
+        """Ask no more for one kernel, if it is that which can't be compiled; else raise."""
+        was_asked = self._program(*key)[2]
+        if not was_asked or "UNIMPLEMENTED" not in str(error):
             raise error
         self._refused.add((key.rest, key.last))
 
     def _compile(self, rest_key, last_key, donate, joins, settings):
-        result: list[tuple[Any, Static]] = []  # filled in when the program is traced
+        # Filled in when the program is traced.
+        result: list[tuple[Any, Static]] = []
+        was_asked: list[bool] = []
         on_cpu = jax.default_backend() == "cpu"
         alone = on_cpu and jax.device_count() == 1  # no kernel waits for another device
 
         def program(rest_arrays, last_arrays):
             arguments = (*joined(rest_arrays, rest_key), joined(last_arrays, last_key))
-            with joining_kernels() if joins and alone else contextlib.nullcontext():
+            with joining_kernels() if joins and alone else contextlib.nullcontext([]) as asked:
                 arrays, key = split(self.function(*arguments))
-            result[:] = [key]
+            result[:], was_asked[:] = [key], asked
             return arrays
 
         program.__name__ = self.function.__name__
         options = _known(tuple(self.options.items())) if on_cpu else None
         donated = (1,) if donate else ()
-        return jax.jit(program, donate_argnums=donated, compiler_options=options), result
+        compiled = jax.jit(program, donate_argnums=donated, compiler_options=options)
+        return compiled, result, was_asked
 
 
 class _Key(NamedTuple):
@@ -160,10 +164,8 @@ class Bound:
         self._find(jitted._key(rest, last))
 
     def _find(self, key: _Key) -> None:
-        self._key, self._program = (
-            key,
-            self._jitted._ready.get(key) or self._jitted._program(*key)[0],
-        )
+        self._key = key
+        self._program = self._jitted._ready.get(key) or self._jitted._program(*key)[0]
 
     def __call__(self, rest: list[Any], last: list[Any]) -> list[Any]:
         """Give the arrays of the result, for those of all arguments but the last, and of it."""

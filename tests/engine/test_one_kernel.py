@@ -1,0 +1,154 @@
+"""A function as one kernel: the same numbers, where XLA can and where it can't."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rtrl.engine import _one_kernel, joining_kernels, one_kernel
+
+X, Y = jnp.arange(12.0).reshape(4, 3), jnp.arange(3.0)
+EMPTY = np.zeros((0, 3), "f4")
+PLACES = np.array([1, 3, 1])
+
+
+def joined(function, *operands, arrays=None):
+    """What a function gives as one kernel, and whether it was one."""
+
+    def program(*operands):
+        with joining_kernels() as done:
+            found = one_kernel(function, *operands, arrays=arrays)
+        was.append(bool(done))
+        return found
+
+    was: list[bool] = []
+    return jax.jit(program)(*operands), was[0]
+
+
+def same(found, expected):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        # One LLVM function where there were several: other products meet their sums.
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+# XLA ends the process where an argument is left without a use.
+WITHOUT_USE = {
+    "unused": lambda x, y: x * 2,
+    "simplified": lambda x, y: x * 2 + jnp.zeros_like(y)[0] * jnp.where(False, y[0], 1.0),
+    "dead": lambda x, y: (x * 2, jnp.where(True, x, y.sum() + x)),
+    "handed on": lambda x, y: (x * 2, y),
+    "both handed on": lambda x, y: (x, y),
+    "constants": lambda x, y: (jnp.zeros(5), jnp.arange(3)),
+    "nothing": lambda x, y: (),
+    "in a loop": lambda x, y: jax.lax.while_loop(
+        lambda c: c[0].sum() < 100, lambda c: (c[0] + 1, c[1]), (x, y)
+    )[0],
+    "in a branch": lambda x, y: jax.lax.cond(
+        x[0, 0] > 1, lambda x, y: x * 2, lambda x, y: x * 3, x, y
+    ),
+    "empty": lambda x, y: (x * 2, y[:0] * 2),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_USE)
+def test_an_argument_without_a_use(name):
+    found, was = joined(WITHOUT_USE[name], X, Y)
+    assert was
+    same(found, WITHOUT_USE[name](X, Y))
+
+
+@pytest.mark.parametrize(
+    "kind", [bool, np.int8, np.uint32, np.float16, jnp.bfloat16, np.complex64, np.int32]
+)
+def test_every_kind_of_array(kind):
+    a = jnp.asarray(X).astype(kind)
+
+    def function(a, key):
+        wide = (a.real if jnp.iscomplexobj(a) else a).astype(jnp.float32)
+        return a, wide.sum(0) + jax.random.normal(key, (3,)), jax.random.split(key)
+
+    found, was = joined(function, a, jax.random.key(1))
+    assert was
+    same(found, function(a, jax.random.key(1)))
+
+
+FITS = {
+    "a matrix and a vector": lambda x, y: jnp.tanh(x @ y),
+    "an outer product": lambda x, y: x[:, 0, None] * y,
+    "a choice by a label": jax.grad(
+        lambda x, y: optax.softmax_cross_entropy_with_integer_labels(x[0], y[1].astype(int))
+    ),
+    "one place": lambda x, y: x.at[y[1].astype(int)].set(5.0),
+    "sums along": lambda x, y: (jnp.cumsum(x, 1), x.argmax(1), jnp.exp(x * 1j)),
+    "a scan": lambda x, y: jax.lax.scan(lambda c, r: (jnp.tanh(c + r), c * r), y, x),
+    "a closure": lambda x, y: x + PLACES + X,
+    "what jit calls": lambda x, y: jax.jit(lambda x: x * 2)(x) + jax.nn.gelu(y),
+}
+DOES_NOT = {
+    "sorting": lambda x, y: jnp.sort(x),
+    "a decomposition": lambda x, y: jnp.linalg.cholesky(x[:3] @ x[:3].T + 9 * jnp.eye(3)),
+    "many places": lambda x, y: x.at[PLACES].add(y),
+    "a callback": lambda x, y: jax.pure_callback(
+        lambda x: x, jax.ShapeDtypeStruct((4, 3), "f4"), x
+    ),
+    "within a loop": lambda x, y: jax.lax.scan(lambda c, r: (jnp.sort(c + r), c), y, x),
+    "another generator": lambda x, y: (
+        jax.random.normal(jax.random.key(0, impl="rbg"), (3,)) * 0 + y
+    ),
+    "an empty array": lambda x, y: x * 2 + jnp.ones((0, 3)).sum(0) + jnp.asarray(EMPTY).sum(0),
+    "large matrices": lambda x, y: (jnp.ones((16, 64)) * y[0]) @ (jnp.ones((64, 64)) * x[0, 1]),
+}
+
+
+@pytest.mark.parametrize("name", [*FITS, *DOES_NOT])
+def test_only_what_xla_can_is_one_kernel(name):
+    function = (FITS | DOES_NOT)[name]
+    found, was = joined(function, X, Y)
+    assert was == (name in FITS)
+    same(found, function(X, Y))
+
+
+def marks(function, *operands, arrays=None):
+    """How many calls of a compiled program are marked."""
+
+    def program(*operands):
+        with joining_kernels():
+            return one_kernel(function, *operands, arrays=arrays)
+
+    text = jax.jit(program).lower(*operands).compile().as_text() or ""
+    calls = re.findall(r" call\(.*", text)
+    return len(calls), sum("xla_cpu_small_call" in call for call in calls)
+
+
+def test_the_call_is_marked_and_nothing_in_it(monkeypatch):
+    def many(x, y):
+        return jnp.where(x > 1, jax.jit(jnp.tanh)(x) @ y[:, None], 0).sum()
+
+    assert marks(many, X, Y) == (1, 1)
+    assert marks(many, X, Y, arrays=1) == (0, 0)
+    monkeypatch.setattr(_one_kernel, "LARGEST", 59)  # of the 60 bytes that there are
+    assert marks(many, X, Y) == (0, 0)
+    monkeypatch.setattr(_one_kernel, "LARGEST", 60)
+    monkeypatch.setattr(_one_kernel, "LONGEST", 3)
+    assert marks(many, X, Y) == (0, 0)
+    monkeypatch.undo()
+    monkeypatch.setenv("RTRL_SEPARATE_KERNELS", "1")
+    assert marks(many, X, Y) == (0, 0)
+
+
+def test_the_parts_of_what_is_too_large_are_kernels():
+    def whole(x, y):
+        return one_kernel(lambda x: jnp.tanh(x) + 1, x), one_kernel(lambda y: y * 2, y)
+
+    assert marks(whole, X, Y, arrays=1) == (2, 2)
+    assert marks(whole, X, Y) == (1, 1)  # a kernel holds no other
+
+
+def test_nothing_is_asked_outside():
+    text = jax.jit(lambda x: one_kernel(jnp.tanh, x)).lower(X).as_text()
+    assert "small_call" not in text

@@ -1,0 +1,111 @@
+"""Compiling what may be one kernel, and what XLA then does not compile."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import rtrl
+from rtrl.engine import _one_kernel, one_kernel
+from rtrl.learners import _step
+from rtrl.learners._jit import Jitted
+from tests.learners.test_live import network
+
+PLACES = np.array([1, 3, 1])
+
+
+def scattering(monkeypatch, donate):
+    """A function that XLA refuses to make one kernel of."""
+    traced = []
+
+    def function(y, x):
+        traced.append(True)
+        return one_kernel(lambda x, y: x.at[PLACES].add(y), x, y)
+
+    monkeypatch.setattr(_one_kernel, "ARITHMETIC", _one_kernel.ARITHMETIC | {"scatter-add"})
+    return Jitted(function, donate_last=donate), traced
+
+
+@pytest.mark.parametrize("donate", [True, False])
+def test_what_xla_refuses_is_compiled_without(monkeypatch, donate):
+    function, traced = scattering(monkeypatch, donate)
+    for _ in range(3):
+        found = function(jnp.ones(3), jnp.zeros(4))
+        np.testing.assert_array_equal(found, [0, 2, 0, 1])
+    assert len(traced) == 2  # once with, once without
+
+
+def test_a_bound_program_and_a_compiled_one_as_well(monkeypatch):
+    function, traced = scattering(monkeypatch, True)
+    bound = function.bind(jnp.ones(3), jnp.zeros(4))
+    for _ in range(2):
+        np.testing.assert_array_equal(bound([jnp.ones(3)], [jnp.zeros(4)])[0], [0, 2, 0, 1])
+    assert len(traced) == 2 and bound.holds()
+    other, _ = scattering(monkeypatch, True)
+    compiled = other.compile(jnp.ones(3), jnp.zeros(4))
+    other.use(compiled, jnp.ones(3), jnp.zeros(4))
+    np.testing.assert_array_equal(other(jnp.ones(3), jnp.zeros(4)), [0, 2, 0, 1])
+
+
+def test_an_error_of_the_user_is_not_taken_for_a_refusal():
+    calls = []
+
+    def fails(x):
+        calls.append(True)
+        raise RuntimeError("UNIMPLEMENTED: by me")
+
+    def function(x):
+        return one_kernel(
+            lambda x: jax.pure_callback(fails, jax.ShapeDtypeStruct((3,), "f4"), x), x
+        )
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="by me"):
+        jax.block_until_ready(Jitted(function, donate_last=True)(jnp.ones(3)))
+    assert len(calls) == 1
+
+
+def error(prediction, target):
+    return ((prediction - target) ** 2).sum()
+
+
+@pytest.mark.parametrize(("depth", "kernels"), [(1, 1), (4, 3)])
+def test_a_timestep_is_one_kernel_or_a_few(depth, kernels):
+    learner = rtrl.OnlineLearner(error, optax.adam(1e-3))
+    state = learner.init(network("LRU", depth=depth))
+    data = jax.tree.map(jnp.asarray, rtrl.learners.prepare(
+        state.model, np.ones((5, 3), "f4"), np.ones((5, 2), "f4"), None, None, None
+    ))  # fmt: skip
+    text = _step.advance_many.donating.compile(learner, data, 1, state).as_text() or ""
+    assert len(re.findall(r" call\(.*xla_cpu_small_call", text)) == kernels
+    many = learner.init(network("LRU", depth=depth), batch_size=16)
+    data = jax.tree.map(lambda a: jnp.stack([a] * 16, 1) if a is not None else None, data)
+    text = _step.advance_many.donating.compile(learner, data, 1, many).as_text() or ""
+    assert "xla_cpu_small_call" not in text
+
+
+def test_the_numbers_are_those_of_separate_kernels(monkeypatch):
+    rng = np.random.default_rng(0)
+    xs, ys = (rng.normal(size=(60, n)).astype("f4") for n in (3, 2))
+    xs[20] = np.nan
+
+    def learn():
+        learner = rtrl.OnlineLearner(error, optax.adam(1e-3), guard=rtrl.Guard())
+        state = learner.init(network("LRU", depth=2))
+        state, out = learner.scan(state, xs[:50], ys[:50], chunk=1)
+        for x, y in zip(xs[50:], ys[50:], strict=True):
+            state, last = learner.step(state, x, y)
+        return out.prediction, out.skipped, last.prediction, jax.tree.leaves(state.opt_state)
+
+    joined = learn()
+    monkeypatch.setenv("RTRL_SEPARATE_KERNELS", "1")
+    monkeypatch.setattr(_step, "advance_one", _step._Advance(_step.advance_one.keeping.function))
+    monkeypatch.setattr(_step, "advance_many", _step._Advance(_step.advance_many.keeping.function))
+    for module in (rtrl.learners._learner,):
+        monkeypatch.setattr(module, "advance_one", _step.advance_one)
+        monkeypatch.setattr(module, "advance_many", _step.advance_many)
+    for a, b in zip(jax.tree.leaves(joined), jax.tree.leaves(learn()), strict=True):
+        # Sixty updates of single precision, in another order of operations.
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
