@@ -1,0 +1,207 @@
+"""Where the time of a single timestep goes: every part taken away by itself, and kernels joined.
+
+    python bench/single_steps.py            measure (ten minutes on two cores) and write the table
+    python bench/single_steps.py --table    only write the table of the last run
+
+One layer, H features and modules, a linear readout, batch 1, an update at every timestep inside a
+compiled loop: the network of `braintrace_peer.py`. Times are the least of many rounds in which all
+variants take turns in one process, as others work on the machine; a part's time is what a timestep
+takes less without it, separate kernels all along, and need not add up. Instructions are those of
+the optimized program that do something, a fusion being one, and how many of them start a kernel.
+
+"A step from Python" is `rtrl.Live.step`, its result waited for, less a jitted prediction of the
+same network that is called and waited for as well.
+"""
+
+import argparse
+import itertools
+import os
+import re
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+from unittest.mock import patch
+
+from _timing import RESULTS, alternate, digits, merge, provenance, read, say
+
+FILE = "single_steps.json"
+SETTINGS = list(itertools.product(("LRU", "MinGRU", "LIF"), (16, 64), ("sgd", "adam")))
+ROUNDS, CALLS = 40, 200
+
+
+def parts() -> dict[str, dict[str, Any]]:
+    """What `rtrl.learners._step` is given in the place of one of its parts."""
+    import jax.numpy as jnp
+
+    return {
+        "judging the update": {"all_finite": lambda *_, **__: jnp.ones((), bool)},
+        "the norm of the gradient": {"global_norm": lambda *_, **__: jnp.ones(())},
+        "looking at inputs": {
+            "remove_nonfinite": lambda data: (data, jnp.ones(data.weights.shape, bool))
+        },
+        "looking at traces": {"renew": lambda model, carry, *_: (carry, jnp.zeros((), bool))},
+    }
+
+
+class Scan:
+    """A learner's scan, compiled with the parts and in the kernels of that moment."""
+
+    def __init__(self, setting: Any, replaced: dict[str, Any], separate: bool, **chosen: Any):
+        import jax
+        from _hlo import Program
+        from braintrace_peer import _data, _optimizer, _our_network, _squared_error
+
+        import rtrl
+        from rtrl.learners import _step, prepare
+        from rtrl.learners._jit import split
+
+        learner = rtrl.OnlineLearner(_squared_error, _optimizer(setting.optimizer), **chosen)
+        state = learner.init(_our_network(setting))
+        data = prepare(state.model, *_data(setting, setting.length, setting.size), None, None, None)
+        fresh = _step._Advance(_step.advance_many.keeping.function).donating
+        jax.clear_caches()  # or what was traced before would come back
+        with ExitStack() as stack:
+            for name, function in replaced.items():
+                stack.enter_context(patch.object(_step, name, function))
+            stack.enter_context(separate_kernels(separate))
+            self.compiled = fresh.compile(learner, data, 1, state)
+        program = Program(str(self.compiled.as_text()))
+        self.instructions = program.instructions() / setting.length
+        self.kernels = len(re.findall(r" call\(.*xla_cpu_small_call", program.text))
+        (self.rest, _), (self.state, _) = split([learner, data, 1]), split(state)
+
+    def __call__(self) -> Any:
+        found = self.compiled(self.rest, self.state)
+        self.state = found[: len(self.state)]
+        return found[-1]
+
+
+def separate_kernels(separate: bool) -> Any:
+    return patch.dict(os.environ, {"RTRL_SEPARATE_KERNELS": "1" if separate else "0"})
+
+
+def from_python(setting: Any, separate: bool) -> Callable[[], float]:
+    """A function that gives the microseconds of a step, less those of a prediction."""
+    import equinox as eqx
+    import jax
+    from braintrace_peer import _data, _optimizer, _our_network, _squared_error
+
+    import rtrl
+    from rtrl.learners import _live, _step
+
+    learner = rtrl.OnlineLearner(_squared_error, _optimizer(setting.optimizer))
+    model = _our_network(setting)
+    xs, ys = _data(setting, 8, setting.size)
+    carry = rtrl.init_carry(model, rtrl.BPTT())
+    params, static = eqx.partition(model, eqx.is_array)
+
+    @jax.jit
+    def predict(params, carry, x):
+        y, carry = eqx.combine(params, static)(x[None], carry, rule=rtrl.BPTT())
+        return y[0], carry
+
+    fresh = _step._Advance(_step.advance_one.keeping.function)
+    with separate_kernels(separate), patch.object(rtrl.learners._learner, "advance_one", fresh):
+        with patch.object(_live, "advance_one", fresh):
+            live = rtrl.Live(learner, learner.init(model))
+            for t in range(3):
+                live.step(xs[t], ys[t])
+
+    def seconds(call: Callable[[], Any]) -> float:
+        start = time.perf_counter()
+        for _ in range(CALLS):
+            jax.block_until_ready(call())
+        return (time.perf_counter() - start) / CALLS
+
+    held = [carry]
+
+    def prediction():
+        y, held[0] = predict(params, held[0], xs[0])
+        return y
+
+    return lambda: 1e6 * (seconds(lambda: live.step(xs[0], ys[0]).loss) - seconds(prediction))
+
+
+def measure(setting: Any) -> dict[str, Any]:
+    from braintrace_peer import _no_trace
+
+    import rtrl
+
+    variants: dict[str, Any] = {
+        "all": Scan(setting, {}, False),
+        "separate kernels": Scan(setting, {}, True),
+        "nothing tested": Scan(setting, {}, False, on_nonfinite="ignore"),
+        "nothing tested, separate kernels": Scan(setting, {}, True, on_nonfinite="ignore"),
+        "no trace, separate kernels": Scan(setting, {}, True, rule=rtrl.Truncated()),
+        "no trace, plain JAX": _no_trace(setting),
+    }
+    for name, replaced in parts().items():
+        variants[f"without {name}, separate kernels"] = Scan(setting, replaced, True)
+    times = alternate(variants, ROUNDS)
+    steps = {
+        "one kernel": from_python(setting, False),
+        "separate kernels": from_python(setting, True),
+    }
+    live = {name: [step() for _ in range(9)] for name, step in steps.items()}
+    scans = {name: v for name, v in variants.items() if isinstance(v, Scan)}
+    return {
+        **setting._asdict(),
+        "microseconds a timestep": {
+            name: digits(1e6 * min(t) / setting.length) for name, t in times.items()
+        },
+        "instructions": {name: round(scan.instructions) for name, scan in scans.items()},
+        "joined kernels": {name: scan.kernels for name, scan in scans.items()},
+        "a step from Python, microseconds": {name: digits(min(t)) for name, t in live.items()},
+        **provenance(),
+    }
+
+
+def table() -> str:
+    runs = list(read(FILE).values())
+    names = ["judging the update", "the norm of the gradient", "looking at inputs",
+             "looking at traces"]  # fmt: skip
+    lines = [
+        "Microseconds of a timestep inside a loop, the least of many rounds; behind them what "
+        "single parts of it take in separate kernels, and a step from Python beyond a prediction.",
+        "",
+        "| cell | H | optimizer | one kernel | separate kernels | nothing tested | no trace, plain "
+        f"JAX | {' | '.join(names)} | the trace | instructions | from Python, one kernel "
+        "| separate |",
+        "|" + "---|" * (10 + len(names) + 1),
+    ]
+    for run in runs:
+        t = run["microseconds a timestep"]
+        separate = t["separate kernels"]
+        taken = [f"{separate - t[f'without {name}, separate kernels']:.1f}" for name in names]
+        trace = separate - t["no trace, separate kernels"]
+        live = run["a step from Python, microseconds"]
+        cells = [
+            run["cell"], run["size"], run["optimizer"], f"{t['all']:.1f}", f"{separate:.1f}",
+            f"{t['nothing tested']:.1f}", f"{t['no trace, plain JAX']:.1f}", *taken, f"{trace:.1f}",
+            run["instructions"]["separate kernels"], f"{live['one kernel']:.0f}",
+            f"{live['separate kernels']:.0f}",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--table", action="store_true", help="compute nothing")
+    if not parser.parse_args().table:
+        from braintrace_peer import Setting
+
+        for cell, size, optimizer in SETTINGS:
+            setting = Setting(cell, size, 1, 1, optimizer)
+            result = measure(setting)
+            merge(FILE, setting.name, result)
+            say(f"{setting.name}: {result['microseconds a timestep']}")
+    (RESULTS / FILE).with_suffix(".md").write_text(table())
+    print(table())
+
+
+if __name__ == "__main__":
+    main()
