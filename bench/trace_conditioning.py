@@ -26,8 +26,8 @@ rate of every cell, rule and delay is the best of three with a seed of its own (
 are reported. "What can be known": the error of the mean of G given the timesteps since the cue or,
 between trials, since the reward. "Without a memory": that given the cue and the reward of now.
 
-After Rafiee et al., "From eye-blinks to state construction" (2023). Shortened: 100,000 timesteps
-(about 800 trials) in place of millions.
+After Rafiee et al., "From eye-blinks to state construction" (2023). Shortened: 60,000 timesteps
+(about 500 trials) in place of millions.
 """
 
 import argparse
@@ -46,7 +46,7 @@ import optax
 import rtrl
 
 RESULTS = Path(__file__).parent / "results" / "trace_conditioning"
-TIMESTEPS, DISTRACTORS, MODULES, TRACE_DECAY = 100_000, 10, 16, 0.9
+TIMESTEPS, DISTRACTORS, MODULES, TRACE_DECAY = 60_000, 10, 16, 0.9
 DELAYS = (5, 10, 20, 40)
 RATES = (1e-3, 3e-3, 1e-2)
 TUNING, SEEDS = 100, (0, 1, 2)
