@@ -18,7 +18,7 @@ may have overflowed, so where resets are given zero is chosen.
 Source: Zucchet et al. (2023), equations B.5-B.10, summed over a chunk.
 """
 
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -35,7 +35,7 @@ from rtrl.engine._matrices import (
     temporal_errors,
 )
 from rtrl.engine._partials import Partials
-from rtrl.engine._xla import branch, in_place, sum_over_time
+from rtrl.engine._xla import branch, in_place, sum_over_few, sum_over_time
 
 
 class Trace(eqx.Module):
@@ -248,9 +248,7 @@ def _decayed(D: Array, s: Array) -> Array:
     """``D s``: every input column of the trace decays alike."""
     if s.shape[1] == 1:
         return D[:, 0, :, :, None] * s
-    # Term by term: XLA on a CPU does not vectorise a sum over an axis of two or three numbers, and a
-    # step of modules of three numbers took 30 times as long.
-    return reduce(jnp.add, (D[:, :, j, :, None] * s[:, None, j] for j in range(s.shape[1])))
+    return sum_over_few(D[..., None] * s[:, None], 2)
 
 
 def read(trace: Trace, errors: Inexact[Array, "B d N"], *, choose: bool = False) -> Gradients:
