@@ -56,7 +56,7 @@ PANELS: dict[str, dict[str, Case]] = {
     "rule": {name: (4, 0.0, name) for name in RULES},
 }
 PANELS["depth"] = {name.replace("1 layers", "1 layer"): c for name, c in PANELS["depth"].items()}
-CASES = list(dict.fromkeys(case for lines in PANELS.values() for case in lines.values()))
+CASES = list(dict.fromkeys(c for lines in reversed(PANELS.values()) for c in lines.values()))
 
 
 def gradient_of(model, rule: str, data):

@@ -54,8 +54,6 @@ RATES: dict[str, tuple[float, ...]] = {
 #: Rule, timesteps per chunk, overlap, chunks per update. One long chunk of the paper's rule gives
 #: the same gradient as single steps.
 RULES: dict[str, tuple[rtrl.rules.Rule, int, int, int]] = {
-    ONCE: (rtrl.RTRL(errors="timestep"), PIXELS, 0, 1),
-    EACH: (rtrl.RTRL(), 1, 0, 1),
     "K = 16, per sequence": (rtrl.RTRL(), 16, 0, 49),
     "K = 16, per chunk": (rtrl.RTRL(), 16, 0, 1),
     "16 + 16, per sequence": (rtrl.RTRL(), 16, 16, 49),
@@ -64,6 +62,8 @@ RULES: dict[str, tuple[rtrl.rules.Rule, int, int, int]] = {
     "TBPTT(32), per chunk": (rtrl.BPTT(), 32, 0, 1),
     "rolling TBPTT 16 + 16, per chunk": (rtrl.BPTT(), 16, 16, 1),
     "BPTT, per sequence": (rtrl.BPTT(), PIXELS, 0, 1),
+    ONCE: (rtrl.RTRL(errors="timestep"), PIXELS, 0, 1),
+    EACH: (rtrl.RTRL(), 1, 0, 1),
 }
 
 

@@ -223,6 +223,8 @@ def draw(found: dict, path: Path) -> None:
     for cell, axes in zip(CELLS, panels, strict=True):
         for rule, colour, marker in zip(RULES, ("C3", "C0", "C7"), "os^", strict=True):
             delays = [d for d in DELAYS if (cell, rule, d) in found]
+            if not delays:
+                continue
             errors = np.array([found[cell, rule, d]["error"] for d in delays])
             axes.plot(delays, errors.mean(1), color=colour, marker=marker, lw=2, label=rule)
             axes.fill_between(delays, errors.min(1), errors.max(1), color=colour, alpha=0.2)
