@@ -1,6 +1,6 @@
 """Figure 4.3: how well online gradients align with BPTT's along training, and what is learned.
 
-    python bench/alignment.py                run what is missing (a minute a run)
+    python bench/alignment.py                run what is missing (a quarter of a minute a run)
     python bench/alignment.py --minutes 5    start no run after five minutes
     python bench/alignment.py --table        only the table and the picture
 
