@@ -240,6 +240,7 @@ def main() -> None:
     )
     parser.add_argument("--table", action="store_true", help="only write the table")
     parser.add_argument("--only", default="", help="run only rules whose name contains this")
+    parser.add_argument("--task", default="", choices=["", *TASKS], help="run only this task")
     arguments = parser.parse_args()
     only_table = arguments.table
     folder = RESULTS / "chaos"
@@ -249,7 +250,8 @@ def main() -> None:
         for name, task in itertools.product(runs, TASKS):
             file = f"{name.replace(', ', '-').replace(' ', '-')}-{task}"
             path = folder / f"{file}{'-published' if published else ''}.json"
-            if not path.exists() and not only_table and arguments.only in name:
+            wanted = arguments.only in name and arguments.task in task
+            if not path.exists() and not only_table and wanted:
                 path.write_text(json.dumps(run(name, task, published), indent=1) + "\n")
             if path.exists():
                 result = results[name, task, published] = json.loads(path.read_text())

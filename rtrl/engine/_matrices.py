@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact
 
 from rtrl.engine._varying import axes_of, vary
+from rtrl.engine._xla import sum_over_few
 
 
 def apply(matrix: Array, vector: Array) -> Array:
@@ -15,21 +16,21 @@ def apply(matrix: Array, vector: Array) -> Array:
     # works on side by side.
     if matrix.shape[-2] == 1:
         return matrix[..., 0, :] * vector
-    return (matrix * vector[..., None, :, :]).sum(-2)
+    return sum_over_few(matrix * vector[..., None, :, :], -2)
 
 
 def apply_transposed(matrix: Array, vector: Array) -> Array:
     """Multiply module by module with the transposed matrix: how errors travel."""
     if matrix.shape[-2] == 1:
         return matrix[..., 0, :] * vector
-    return (matrix * vector[..., :, None, :]).sum(-3)
+    return sum_over_few(matrix * vector[..., :, None, :], -3)
 
 
 def compose(left: Array, right: Array) -> Array:
     """Multiply two ``(..., d, d, N)`` matrices module by module."""
     if left.shape[-2] == 1:
         return left * right
-    return (left[..., :, :, None, :] * right[..., None, :, :, :]).sum(-3)
+    return sum_over_few(left[..., :, :, None, :] * right[..., None, :, :, :], -3)
 
 
 def identity(d: int, dtype: Any) -> Array:

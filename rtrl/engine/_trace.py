@@ -35,7 +35,7 @@ from rtrl.engine._matrices import (
     temporal_errors,
 )
 from rtrl.engine._partials import Partials
-from rtrl.engine._xla import branch, in_place, sum_over_time
+from rtrl.engine._xla import branch, in_place, sum_over_few, sum_over_time
 
 
 class Trace(eqx.Module):
@@ -248,7 +248,7 @@ def _decayed(D: Array, s: Array) -> Array:
     """``D s``: every input column of the trace decays alike."""
     if s.shape[1] == 1:
         return D[:, 0, :, :, None] * s
-    return (D[..., None] * s[:, None]).sum(2)
+    return sum_over_few(D[..., None] * s[:, None], 2)
 
 
 def read(trace: Trace, errors: Inexact[Array, "B d N"], *, choose: bool = False) -> Gradients:
