@@ -42,7 +42,7 @@ def constant(g: Graph, value: Any) -> Value:
     value = np.asarray(value)
     if np.iscomplexobj(value):
         return Pair(g.array(value.real, "float"), g.array(value.imag, "float"))
-    if value.dtype == np.dtype([("float0", "V")]) or value.dtype.kind == "V":
+    if value.dtype == jax.dtypes.float0:
         return g.const(0, "bool")
     kind = kind_of(value)
     return g.array(value.view(np.uint16) if value.dtype.name == "bfloat16" else value, kind)

@@ -48,7 +48,9 @@ def narrowed(carry: PyTree[Carry], dtype: str, time: UInt32[Array, ""]) -> PyTre
         if id(a) in small or not can_narrow(a, dtype):
             return a
         single = a.dtype in (jnp.float32, jnp.complex64)
-        require(single, "trace_dtype", "'float32' for a model in double precision", dtype)
+        require(
+            single, "trace_dtype", "'float32' for a model that is not in single precision", dtype
+        )
         return narrow(a, dtype, time, number)
 
     kept = iter(jax.tree.unflatten(structure, [one(*item) for item in enumerate(leaves)]))

@@ -6,7 +6,8 @@ take less time than it takes to begin one. XLA also knows how to compile a calle
 kernel, and does so by itself for small loops; here it is asked to. What it can't compile so is left
 as it is, and so is every program of which that is not known: XLA does not check what it is asked.
 
-The environment variable ``RTRL_SEPARATE_KERNELS=1`` leaves all programs as they are.
+The environment variable ``RTRL_SEPARATE_KERNELS=1`` leaves programs that are then compiled as they
+are.
 """
 
 import contextlib
@@ -80,7 +81,9 @@ def joining_kernels() -> Iterator[list[bool]]:
         _asked.reset(token)
 
 
-def one_kernel(function: Callable[..., Any], *operands: Any, arrays: int | None = None) -> Any:
+def one_kernel(
+    function: Callable[..., Any], *operands: Any, arrays: int | None = None, when: bool = True
+) -> Any:
     """Give ``function(*operands)``, as one kernel where `joining_kernels` allows for it.
 
     Only what is known to be arithmetic, on small arrays and without products of large matrices, is
@@ -91,9 +94,10 @@ def one_kernel(function: Callable[..., Any], *operands: Any, arrays: int | None 
         operands: what it is called with.
         arrays: of how many arrays it may be a kernel; where there are more, what the function
             itself asks for may be.
+        when: false where it would not pay, which saves looking.
     """
     done = _asked.get()
-    if done is None or os.environ.get("RTRL_SEPARATE_KERNELS", "0") not in ("", "0"):
+    if done is None or not when or os.environ.get("RTRL_SEPARATE_KERNELS", "0") not in ("", "0"):
         return function(*operands)
     dynamic, static = eqx.partition(operands, eqx.is_array)
     leaves, structure = jax.tree.flatten(dynamic)
@@ -119,7 +123,7 @@ def one_kernel(function: Callable[..., Any], *operands: Any, arrays: int | None 
         done.append(True)
         found = _marked(closed.jaxpr, given)
     else:
-        found = _run(closed.jaxpr, given)
+        return function(*operands)  # of which parts may be
     other, as_arrays = rest
     return eqx.combine(jax.tree.unflatten(as_arrays, found), other)
 
@@ -139,7 +143,7 @@ def _marked(jaxpr: Jaxpr, given: list[Any]) -> list[Any]:
 
     def unmarked(*given):  # the call is marked, not what it does
         with set_xla_metadata(**dict.fromkeys(MARKS)):
-            read = sum(map(_first, given), jnp.zeros(()))
+            read = sum(map(_first, given), jnp.zeros((), jnp.float32))
             bits = jax.lax.bitcast_convert_type(read, jnp.uint32)
             was_read = bits >> 1 <= 0x7FFFFFFF  # always, which XLA does not see
             return *_run(jaxpr, _behind(was_read, given)), read

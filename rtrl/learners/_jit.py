@@ -3,10 +3,11 @@
 import contextlib
 import functools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
-from jax.core import Tracer
+from jax.extend.core import get_opaque_trace_state
 
 from rtrl.engine import joining_kernels
 
@@ -17,6 +18,8 @@ ONCE = {
     "xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
 }  # fmt: skip
+
+PROGRAMS = 256  # that are remembered of a function
 
 Static = tuple[Any, ...]  # the leaves that are not arrays, None in the place of those that are
 
@@ -45,7 +48,7 @@ class Jitted:
         self.function = function
         self.options = options or {}
         self.donate_last = donate_last
-        self._program = functools.lru_cache(maxsize=256)(self._compile)
+        self._program = functools.lru_cache(PROGRAMS)(self._compile)
         self._ready: dict[Any, Any] = {}  # programs that were compiled elsewhere
         self._refused: set[Any] = set()  # what XLA did not make one kernel of, where it was asked
 
@@ -55,8 +58,8 @@ class Jitted:
         # Only the last argument is donated, so it is flattened by itself.
         last_arrays, last_key = split(last)
         # By structure and static leaves: what jit itself is then called with are lists of arrays.
-        key = self._key(rest_key, last_key, _traced(rest_arrays) or _traced(last_arrays))
-        program, result, _ = self._program(*key)
+        key = self._key(rest_key, last_key)
+        program, result, was_asked = self._program(*key)
         if self._ready and (ready := self._ready.get(key)):
             if not result:
                 program.trace(rest_arrays, last_arrays)  # for what the result is beside arrays
@@ -64,7 +67,7 @@ class Jitted:
         try:
             arrays = program(rest_arrays, last_arrays)
         except jax.errors.JaxRuntimeError as error:
-            self._refuse(key, error)
+            self._refuse(key, was_asked, last_arrays, error)
             return self(*arguments)
         return joined(arrays, result[0])
 
@@ -91,10 +94,11 @@ class Jitted:
         rest_arrays, rest_key = split(rest)
         last_arrays, last_key = split(last)
         key = self._key(rest_key, last_key)
+        program, _, was_asked = self._program(*key)
         try:
-            return self._program(*key)[0].lower(rest_arrays, last_arrays).compile()
+            return program.lower(rest_arrays, last_arrays).compile()
         except jax.errors.JaxRuntimeError as error:
-            self._refuse(key, error)
+            self._refuse(key, was_asked, last_arrays, error)
             return self.compile(*arguments)
 
     def lower(self, *arguments: Any) -> jax.stages.Lowered:
@@ -105,19 +109,24 @@ class Jitted:
         program = self._program(*self._key(rest_key, last_key))[0]
         return program.lower(rest_arrays, last_arrays)
 
-    def _key(self, rest: Any, last: Any, traced: bool = False) -> "_Key":
+    def _key(self, rest: Any, last: Any) -> "_Key":
         # Inside another transformation nobody could compile once more, nor is memory ours.
+        outside = get_opaque_trace_state() == _outside()
         settings = _settings()
-        _, debugging = settings
         refused = self._refused and (rest, last) in self._refused
-        joins = not (traced or refused or debugging)
-        return _Key(rest, last, self.donate_last and not traced, joins, settings)
+        joins = outside and not refused and not settings[1]
+        return _Key(rest, last, self.donate_last and outside, joins, settings)
 
-    def _refuse(self, key: "_Key", error: Exception) -> None:
-        """Ask no more for one kernel, if it is that which can't be compiled; else raise."""
-        was_asked = self._program(*key)[2]
-        if not was_asked or "UNIMPLEMENTED" not in str(error):
+    def _refuse(
+        self, key: "_Key", was_asked: list[bool], last: list[Any], error: Exception
+    ) -> None:
+        """Ask no more for one kernel, if it is that which XLA can't compile; else raise."""
+        gone = any(isinstance(a, jax.Array) and a.is_deleted() for a in last)
+        # XLA's refusal begins so, and what a callback of the user raises does not.
+        if not was_asked or gone or not str(error).startswith("UNIMPLEMENTED"):
             raise error
+        if len(self._refused) >= PROGRAMS:
+            self._refused.clear()
         self._refused.add((key.rest, key.last))
 
     def _compile(self, rest_key, last_key, donate, joins, settings):
@@ -165,14 +174,15 @@ class Bound:
 
     def _find(self, key: _Key) -> None:
         self._key = key
-        self._program = self._jitted._ready.get(key) or self._jitted._program(*key)[0]
+        program, _, self._was_asked = self._jitted._program(*key)
+        self._program = self._jitted._ready.get(key) or program
 
     def __call__(self, rest: list[Any], last: list[Any]) -> list[Any]:
         """Give the arrays of the result, for those of all arguments but the last, and of it."""
         try:
             return self._program(rest, last)
         except jax.errors.JaxRuntimeError as error:
-            self._jitted._refuse(self._key, error)
+            self._jitted._refuse(self._key, self._was_asked, last, error)
             self._find(self._jitted._key(self._key.rest, self._key.last))
             return self(rest, last)
 
@@ -203,8 +213,12 @@ def _known(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
     return known
 
 
-def _traced(arrays: list[Any]) -> bool:
-    return any(isinstance(a, Tracer) for a in arrays)
+@functools.cache
+def _outside() -> Any:
+    """How JAX's state looks where nothing is being traced or transformed."""
+    # Of another thread, as the first call may be inside of something.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(get_opaque_trace_state).result()
 
 
 def _settings() -> tuple[bool, bool]:

@@ -130,10 +130,11 @@ def _write(path: Path, program: Any) -> None:
 def _asked() -> tuple:
     """Settings that a program may depend on."""
     config: Any = jax.config
-    environment = {k: v for k, v in os.environ.items() if k.startswith(("XLA_", "JAX_"))}
+    environment = {k: v for k, v in os.environ.items() if k.startswith(("XLA_", "JAX_", "RTRL_"))}
     apart = ("CACHE", "PLATFORM")  # where programs are kept changes none of them
     found = sorted(i for i in environment.items() if not any(part in i[0] for part in apart))
-    return config.jax_enable_x64, config.jax_debug_nans, config.jax_default_matmul_precision, found
+    settings = config.jax_enable_x64, config.jax_debug_nans, config.jax_default_matmul_precision
+    return jax.device_count(), *settings, found
 
 
 @functools.cache

@@ -62,7 +62,7 @@ def advance_one(learner, data, chunk, state):
         first = jax.tree.map(lambda a: a[0], dataclasses.replace(out, grad_norm=out.loss))
         return state, dataclasses.replace(first, grad_norm=out.grad_norm)
 
-    return one_kernel(step, state, data, arrays=ARRAYS)
+    return one_kernel(step, state, data, arrays=ARRAYS, when=data.weights.ndim == 0)
 
 
 @_Advance
@@ -74,7 +74,8 @@ def advance_many(learner, data, chunk, state):
 
     def body(arrays, data):
         learn, state = functools.partial(_learn, learner), eqx.combine(arrays, static)
-        state, out = one_kernel(learn, state, data, arrays=ARRAYS)
+        alone = data.weights.shape == (1,)  # a timestep of one sample
+        state, out = one_kernel(learn, state, data, arrays=ARRAYS, when=alone)
         return eqx.filter(state, eqx.is_array), out
 
     arrays, outs = over_chunks(body, arrays, data, data.xs.shape[0], chunk)
@@ -116,7 +117,7 @@ def _learn(
     learner: Any, state: LearnerState, data: Chunk, renewing: bool = True
 ) -> tuple[LearnerState, StepOutput]:
     """Learn from one chunk."""
-    kept = state.carry
+    kept, kernel = state.carry, functools.partial(one_kernel, when=data.weights.shape == (1,))
     state = dataclasses.replace(state, carry=widened(kept))
     looking = learner.on_nonfinite != "ignore"
     given, present = data, jnp.ones(data.weights.shape, bool)
@@ -129,7 +130,7 @@ def _learn(
         axes = axes_of((state, data)) - axes_of(state.model)
         data, guarding, bounded = bound_data(guard, guarding, data, axes)
         alarm = sum_over(bounded.sum().astype(jnp.int32), axes) > 0
-    result, observed = one_kernel(functools.partial(differentiate, learner), state, data)
+    result, observed = kernel(functools.partial(differentiate, learner), state, data)
     # One number tells whether any of them is not finite, or too large to be squared.
     spread = placement_of(state.carry) is not None
     norm = global_norm(result.grads, spread=spread)
@@ -145,7 +146,7 @@ def _learn(
         window = None
         if observed is None:
             update = functools.partial(_update, learner)
-            model, opt_state, refused = one_kernel(update, state, grads, go)
+            model, opt_state, refused = kernel(update, state, grads, go)
         else:
             model, opt_state, refused = filter_update(learner, state, grads, go, observed)
     else:
@@ -162,7 +163,7 @@ def _learn(
     if renewing and looking:
         suspected = after(~finite, eqx.filter(model, eqx.is_inexact_array))
         batched = data.weights.ndim == 2
-        carry, lost = one_kernel(
+        carry, lost = kernel(
             lambda model, carry, at: renew(model, carry, batched, at),
             state.model, carry, suspected,
         )  # fmt: skip

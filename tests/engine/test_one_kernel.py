@@ -149,6 +149,35 @@ def test_the_parts_of_what_is_too_large_are_kernels():
     assert marks(whole, X, Y) == (1, 1)  # a kernel holds no other
 
 
+def test_double_precision():
+    with jax.enable_x64(True):
+        x = jnp.arange(12.0).reshape(4, 3)
+        found, was = joined(FITS["a matrix and a vector"], x, x[0])
+        assert was and found.dtype == jnp.float64
+        np.testing.assert_allclose(found, jnp.tanh(x @ x[0]), rtol=1e-14)  # a few roundings
+
+
+def test_parts_are_tried_where_the_whole_is_not_arithmetic():
+    def whole(x, y):
+        return jnp.sort(one_kernel(jnp.tanh, x)), y
+
+    assert marks(whole, X, Y) == (1, 1)
+    assert joined(whole, X, Y)[1]
+
+
+def test_nothing_is_looked_at_where_it_would_not_pay():
+    calls = []
+
+    def program(x):
+        with joining_kernels() as done:
+            found = one_kernel(lambda x: (calls.append(True), x * 2)[1], x, when=False)
+        assert not done
+        return found
+
+    same(jax.jit(program)(X), X * 2)
+    assert len(calls) == 1
+
+
 def test_nothing_is_asked_outside():
     text = jax.jit(lambda x: one_kernel(jnp.tanh, x)).lower(X).as_text()
     assert "small_call" not in text

@@ -23,7 +23,8 @@ def scattering(monkeypatch, donate):
 
     def function(y, x):
         traced.append(True)
-        return one_kernel(lambda x, y: x.at[PLACES].add(y), x, y)
+        # Places that are known only when it runs: XLA may make something else of constants.
+        return one_kernel(lambda x, y: x.at[PLACES * y.astype(int)].add(y), x, y)
 
     monkeypatch.setattr(_one_kernel, "ARITHMETIC", _one_kernel.ARITHMETIC | {"scatter-add"})
     return Jitted(function, donate_last=donate), traced
@@ -50,7 +51,8 @@ def test_a_bound_program_and_a_compiled_one_as_well(monkeypatch):
     np.testing.assert_array_equal(other(jnp.ones(3), jnp.zeros(4)), [0, 2, 0, 1])
 
 
-def test_an_error_of_the_user_is_not_taken_for_a_refusal():
+@pytest.mark.parametrize("donate", [True, False])
+def test_an_error_of_the_user_is_not_taken_for_a_refusal(donate):
     calls = []
 
     def fails(x):
@@ -58,13 +60,31 @@ def test_an_error_of_the_user_is_not_taken_for_a_refusal():
         raise RuntimeError("UNIMPLEMENTED: by me")
 
     def function(x):
-        return one_kernel(
-            lambda x: jax.pure_callback(fails, jax.ShapeDtypeStruct((3,), "f4"), x), x
-        )
+        return jax.pure_callback(fails, jax.ShapeDtypeStruct((3,), "f4"), one_kernel(jnp.sin, x))
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="by me"):
-        jax.block_until_ready(Jitted(function, donate_last=True)(jnp.ones(3)))
+        jax.block_until_ready(Jitted(function, donate_last=donate)(jnp.ones(3)))
     assert len(calls) == 1
+
+
+def test_nothing_is_asked_or_donated_inside_of_a_transformation():
+    """XLA could not be asked once more; and a closure may hold what is being traced."""
+    x = jnp.arange(3.0)
+
+    def kernels_of(rate):
+        one = Jitted(lambda x: one_kernel(lambda x: jnp.tanh(x) * rate, x), donate_last=True)
+        found = one(x)
+        (key,) = [k for k in (one._key(*[None] * 2),)]
+        asked.append(key.joins or key.donate)
+        return found.sum()
+
+    asked: list[bool] = []
+    np.testing.assert_allclose(jax.grad(kernels_of)(2.0), jnp.tanh(x).sum(), rtol=1e-6)
+    jax.vmap(kernels_of)(jnp.ones(2))
+    jax.jit(kernels_of)(2.0)
+    assert asked == [False] * 3
+    kernels_of(2.0)
+    assert asked[3] and x.is_deleted()
 
 
 def error(prediction, target):

@@ -248,7 +248,9 @@ def test_what_does_not_go_together_is_refused_by_name():
     )
     refused("^dtype: expected 'bfloat16' or 'int8'", rtrl.narrow_moments, optimizer, "float32")
     with jax.enable_x64(True):
-        refused("^trace_dtype: .*double precision", learner.init, cases.network("LRU", **PLAIN))
+        refused(
+            "^trace_dtype: .*not in single precision", learner.init, cases.network("LRU", **PLAIN)
+        )
         moments = rtrl.narrow_moments(optax.adam(1e-2), "bfloat16")
         refused("^optimizer: expected moments in float32", moments.init, {"w": jnp.zeros((2, 2))})
     mesh = jax.make_mesh((1,), ("b",))
