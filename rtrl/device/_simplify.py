@@ -70,10 +70,11 @@ def _judged(g: Any, x: Node) -> Node | None:
         return g.map("is_finite", x.operands[0])
     if not _vanishes(x):
         return None
-    if x.op == "view":
-        return g.view(g.map("is_finite", x.operands[0]), x.shape, x.what)
-    if x.op == "reduce":
-        return g.reduce("and", g.map("is_finite", x.operands[0]), x.what[1])
+    if x.op in ("view", "reduce"):
+        each = g.map("is_finite", x.operands[0])
+        if not each.shape:  # the same for all
+            return each
+        return g.view(each, x.shape, x.what) if x.op == "view" else g.reduce("and", each, x.what[1])
     one, other = x.operands
     if x.what == "mul":
         return g.map("is_finite", other if _is(one, 0) else one)
