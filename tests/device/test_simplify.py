@@ -83,7 +83,8 @@ def value(node: Node):
     if node.op == "view":
         return values[0][:, None] if node.what else values[0]
     if node.op == "reduce":
-        return _summed(values[0]) if node.what[0] == "sum" else np.all(_whole(values[0]), 1)
+        over = {"sum": _summed, "and": lambda a: _whole(a).all(1)}
+        return over[node.what[0]](values[0])
     return _applied(node.what, values)
 
 
@@ -132,6 +133,8 @@ def test_no_rule_is_false_for_any_special_number():
     two = [(f, x, y) for f, x in itertools.product(BINARY, one) for y in ends]
     two += [(f, y, x) for f, x in itertools.product(BINARY[:3], one) for y in ends[:5]]
     two += [("add", ("sub", x, y), 0.0) for x, y in itertools.product(one[:30], one[:30])]
+    below = ("sub", ("square", "a"), ("square", "b"))
+    two += [("add", ("mul", below, ("square", "c")), 0.0)]
     nothing = [("mul", 0.0, x) for x in ["a", "b", ("abs", "a"), ("square", "b")]] + ["c", -0.0]
     asked = [*one, *nothing, *(("sum", x) for x in nothing)]
     asked += [("add", x, y) for x, y in itertools.product(nothing, nothing)]
