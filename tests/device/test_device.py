@@ -110,7 +110,7 @@ def test_one_that_does_not_look_learns_as_in_jax(tmp_path):
 
 
 def test_a_gradient_is_never_kept_whole():
-    """Beside the state, a seventh of it at most, also where the update is judged before it is made."""
+    """Beside the state, a seventh of it at most, also where an update is judged beforehand."""
     cell = functools.partial(rtrl.cells.LRU, hidden_size=16)
     model = rtrl.SequenceModel(2, 1, 16, 1, lambda n, key: cell(n, key=key), norm=None, key=KEY)
     ignoring, looking = (
