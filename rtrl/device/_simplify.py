@@ -78,7 +78,7 @@ def _judged(g: Any, x: Node) -> Node | None:
     one, other = x.operands
     if x.what == "mul":
         return g.map("is_finite", other if _is(one, 0) else one)
-    return g.map("and", g.map("is_finite", one), g.map("is_finite", other))
+    return g.map("both", g.map("is_finite", one), g.map("is_finite", other))
 
 
 def simplified(g: Any, name: str, operands: Sequence[Node]) -> Node | None:
