@@ -103,17 +103,18 @@ def statements(outputs: list[Output], apart: set[str]) -> Program:
             guards[output.name] = guard
     predicates = [g.predicate for g in guards.values()]
     nodes = live([*(n for _, n in roots), *predicates])
-    homes: dict[Node, Output] = {}
-    for output, node in roots:
-        free = output.old is not None and output.name not in guards and output.name not in apart
-        if free and node not in homes and node.op in ("map", "reduce"):
-            if output.old is not None and node.shape == output.old.shape:
-                homes[node] = output
     elsewhere = [n for o, n in roots if o.name in apart and n.op != "const"]
-    stored = choose(nodes, [n for _, n in roots], [*predicates, *elsewhere], homes)
-    program = Program([], stored | homes.keys(), homes)
+    stored = choose(nodes, [n for _, n in roots], [*predicates, *elsewhere])
+    program = Program([], stored, {})
+    for output, node in roots:
+        guard, old = guards.get(output.name), output.old
+        free = guard is None and old is not None and output.name not in apart
+        if free and node not in program.home and node.op in ("map", "reduce"):
+            if old is not None and node.shape == old.shape:
+                program.home[node] = output
+                stored.add(node)
     for node in nodes:
-        if node in program.stored:
+        if node in stored:
             _store(program, node)
     for output, node in roots:
         if program.home.get(node) is not output:

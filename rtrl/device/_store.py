@@ -1,11 +1,14 @@
 """Which values get memory, and which are computed where they are used."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 
 from rtrl.device._functions import function
 from rtrl.device._node import Node
 
 _ALWAYS = {"reduce", "concat"}
+#: Of a matrix with several users, a number that costs more is probably stored: a gradient, from
+#: which new parameters are judged and then computed again.
+DEAR = 8
 
 
 def live(roots: Iterable[Node]) -> list[Node]:
@@ -20,9 +23,7 @@ def live(roots: Iterable[Node]) -> list[Node]:
     return sorted(found, key=lambda n: n.number)
 
 
-def choose(
-    nodes: list[Node], roots: Iterable[Node], wanted: Iterable[Node], homes: Container[Node] = ()
-) -> set[Node]:
+def choose(nodes: list[Node], roots: Iterable[Node], wanted: Iterable[Node]) -> set[Node]:
     """The nodes to store.
 
     A value is stored if computing it again wherever it is used costs more than writing and reading
@@ -33,9 +34,8 @@ def choose(
         nodes: from `live`.
         roots: what goes into outputs.
         wanted: what must be in memory for another reason.
-        homes: what is computed in the memory of an output.
     """
-    cost = _costs(nodes, homes)
+    cost = _costs(nodes)
     stored = set(wanted) | {n for n in nodes if n.op in _ALWAYS}
     for node in nodes:
         if node.op in ("flat", "take") and node.operands[0].op not in ("input", "table"):
@@ -78,7 +78,7 @@ def _iterations(node: Node) -> int:
     return node.operands[0].size if node.op == "reduce" else node.size
 
 
-def _costs(nodes: list[Node], homes: Container[Node]) -> dict[Node, int]:
+def _costs(nodes: list[Node]) -> dict[Node, int]:
     """What it costs to compute a number where it is used, down to what is probably stored."""
     users: dict[Node, int] = {}
     for node in nodes:
@@ -89,8 +89,8 @@ def _costs(nodes: list[Node], homes: Container[Node]) -> dict[Node, int]:
         own = function(node.what, node.operands[0].dtype).cost if node.op == "map" else 0
         below = 0
         for o in () if node.op in _ALWAYS else node.operands:
-            small = o.size < node.size or o in homes
-            shared = users[o] > 1 and cost[o] > 3 and len(o.shape) < 2
+            small = o.size < node.size
+            shared = users[o] > 1 and cost[o] > (3 if len(o.shape) < 2 else DEAR)
             below += min(cost[o], 1) if small or shared else cost[o]
         cost[node] = own + below
     return cost
