@@ -1,6 +1,7 @@
 """What is left out of an expression changes nothing, whatever the numbers: also inf, NaN, -0.0."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
@@ -73,7 +74,7 @@ def plainly(expression):
     return _summed(values[0])[:, None] if name == "sum" else _applied(name, values)
 
 
-def value(node: Node):
+def value(node: Node) -> Any:
     """The value of a node of the graph."""
     if node.op == "input":
         return INPUTS[node.what]
@@ -97,7 +98,7 @@ def _summed(a):
     return np.float32(0) + a[:, 0] + a[:, 1]
 
 
-def _applied(name, values):
+def _applied(name, values) -> Any:
     fold = FUNCTIONS[name].fold
     assert fold is not None
     return fold(*values)
