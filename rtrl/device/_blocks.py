@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 from rtrl.device._expressions import C_TYPES, LETTERS, Printer
-from rtrl.device._functions import AND, OR, function
+from rtrl.device._functions import function
 from rtrl.device._memory import Memory
 from rtrl.device._names import Names
 from rtrl.device._node import Node
@@ -222,7 +222,7 @@ class Blocks:
                 self._line(f"{target} = {name};")
 
     def _join(self, how: str, name: str, value: tuple[str, int]) -> str:
-        text, binds = value
+        text, _ = value
         if how == "sum":
             return (
                 _assignment(name, f"{name} + {text}")
@@ -237,8 +237,7 @@ class Blocks:
             assert text_of is not None
             self.helpers[row] = text_of
             return f"{name} = {helper}({name}, {text});"
-        joined = text if binds > (AND if how == "and" else OR) and binds != AND else f"({text})"
-        return f"{name} = {name} {'&&' if how == 'and' else '||'} {joined};"
+        return f"{name} {'&' if how == 'and' else '|'}= {text};"  # a truth value is 0 or 1
 
     def _spread(self, group: Group) -> None:
         """Sums whose matrix is read row by row: every row is added to the whole result."""

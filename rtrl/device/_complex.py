@@ -21,16 +21,48 @@ def pair(g: Graph, a: Value) -> Pair:
     return a if isinstance(a, Pair) else Pair(g.map("to_float", a), g.const(0, "float"))
 
 
+def real(a: Pair) -> bool:
+    """Whether a complex number has no imaginary part, whatever its numbers."""
+    return _nothing(a.im)
+
+
+def _nothing(part: Node) -> bool:
+    return part.op == "const" and part.what[0] == 0
+
+
 def _multiply(g: Graph, a: Pair, b: Pair) -> Pair:
+    """The product; without ``0 * inf`` where a factor is real or imaginary (C99, annex G)."""
     m = g.map
+    for one, other in ((a, b), (b, a)):
+        if real(one):
+            im = one.im if real(other) else m("mul", one.re, other.im)
+            return Pair(m("mul", one.re, other.re), im)
+        if _nothing(one.re) and not real(other):
+            im = one.re if _nothing(other.re) else m("mul", one.im, other.re)
+            return Pair(m("neg", m("mul", one.im, other.im)), im)
     return Pair(
         m("sub", m("mul", a.re, b.re), m("mul", a.im, b.im)),
         m("add", m("mul", a.re, b.im), m("mul", a.im, b.re)),
     )
 
 
+def _add(g: Graph, a: Pair, b: Pair) -> Pair:
+    """The sum, by the parts that are there."""
+
+    def part(x: Node, y: Node) -> Node:
+        return y if _nothing(x) else x if _nothing(y) else g.map("add", x, y)
+
+    return Pair(part(a.re, b.re), part(a.im, b.im))
+
+
+def _subtract(g: Graph, a: Pair, b: Pair) -> Pair:
+    return _add(g, a, Pair(*(x if _nothing(x) else g.map("neg", x) for x in b)))
+
+
 def _divide(g: Graph, a: Pair, b: Pair) -> Pair:
     m = g.map
+    if real(b):
+        return Pair(m("div", a.re, b.re), a.im if real(a) else m("div", a.im, b.re))
     norm = m("add", m("square", b.re), m("square", b.im))
     top = _multiply(g, a, Pair(b.re, m("neg", b.im)))
     return Pair(m("div", top.re, norm), m("div", top.im, norm))
@@ -95,9 +127,9 @@ def _power(g: Graph, a: Pair, y: int) -> Pair:
 
 #: What JAX's primitives do to complex numbers; the operands are pairs.
 COMPLEX: dict[str, Callable[..., Value]] = {
-    "add": _each("add"),
-    "add_any": _each("add"),
-    "sub": _each("sub"),
+    "add": _add,
+    "add_any": _add,
+    "sub": _subtract,
     "neg": _each("neg"),
     "mul": _multiply,
     "div": _divide,

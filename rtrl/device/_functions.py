@@ -94,7 +94,8 @@ FUNCTIONS: dict[str, Function] = {
     "or": Function("{0} || {1}", OR, 1, np.logical_or),
     "xor": Function("{0} != {1}", EQUALITY, 1, np.logical_xor),
     "not": Function("!{0}", UNARY, 1, np.logical_not),
-    "is_finite": _call("isfinite", 1, np.isfinite),
+    "is_finite": Function("fabsf({0}) < INFINITY", ORDER, 1, np.isfinite),
+    "both": Function("{0} & {1}", BITS, 1, np.logical_and),  # "and" without a branch
     "select": Function("{0} ? {1} : {2}", CHOICE, 1, lambda p, a, b: np.where(p, a, b)),
     "as_float": Function(
         "as_float({0})",
@@ -138,8 +139,8 @@ WHOLE: dict[str, Function] = {
 }
 
 #: Functions of truth values or numbers whose result is a truth value.
-PREDICATES = {"eq", "ne", "lt", "le", "gt", "ge", "is_finite", "to_bool"}
-COMMUTATIVE = {"add", "mul", "max", "min", "and", "or", "eq", "ne"}
+PREDICATES = {"both", "eq", "ne", "lt", "le", "gt", "ge", "is_finite", "to_bool"}
+COMMUTATIVE = {"add", "both", "mul", "max", "min", "and", "or", "eq", "ne"}
 
 
 def function(name: str, dtype: str) -> Function:

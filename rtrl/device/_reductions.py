@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from rtrl.device._complex import Pair, Value, pair
+from rtrl.device._complex import Pair, Value, pair, real
 from rtrl.device._graph import Graph
 from rtrl.device._node import Axis, Node
 from rtrl.device._shapes import kept, squeezed, whole
@@ -36,14 +36,16 @@ def dot_general(g: Graph, eqn: Any, a: Value, b: Value) -> Value:
     def part(x: Node, y: Node) -> Node:
         return _contract(g, eqn, x, y)
 
+    if real(a) or real(b):  # as in a product of two numbers
+        none = g.const(0, "float")
+        im = none if real(a) and real(b) else part(a.im, b.re) if real(b) else part(a.re, b.im)
+        return Pair(part(a.re, b.re), im)
     return Pair(
         m("sub", part(a.re, b.re), part(a.im, b.im)), m("add", part(a.re, b.im), part(a.im, b.re))
     )
 
 
 def _contract(g: Graph, eqn: Any, a: Node, b: Node) -> Node:
-    if any(x.op == "const" and x.what[0] == 0 for x in (a, b)):
-        return g.const(0, "float")
     (sums_a, sums_b), (same_a, same_b) = eqn.params["dimension_numbers"]
     shape_a, shape_b = (v.aval.shape for v in eqn.invars)
     free_a = [i for i in range(len(shape_a)) if i not in (*sums_a, *same_a)]

@@ -6,6 +6,9 @@ from rtrl.device._functions import function
 from rtrl.device._node import Node
 
 _ALWAYS = {"reduce", "concat"}
+#: Of a matrix with several users, a number that costs more is probably stored: a gradient, from
+#: which new parameters are judged and then computed again.
+DEAR = 8
 
 
 def live(roots: Iterable[Node]) -> list[Node]:
@@ -87,7 +90,7 @@ def _costs(nodes: list[Node]) -> dict[Node, int]:
         below = 0
         for o in () if node.op in _ALWAYS else node.operands:
             small = o.size < node.size
-            shared = users[o] > 1 and cost[o] > 3 and len(o.shape) < 2
+            shared = users[o] > 1 and cost[o] > (3 if len(o.shape) < 2 else DEAR)
             below += min(cost[o], 1) if small or shared else cost[o]
         cost[node] = own + below
     return cost

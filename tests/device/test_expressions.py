@@ -27,7 +27,7 @@ def m(name, *operands):
         (m("or", P, m("and", Q, m("lt", A, B))), "p || (q && a < b)"),
         (m("to_float", m("lt", A, B)), "(float)(a < b)"),
         (m("add", A, m("mul", G.const(-2, "float"), B)), "a - 2.0f * b"),
-        (m("mul", A, G.const(0, "float")), "0.0f"),
+        (m("mul", A, G.const(0, "float")), "0.0f * a"),
         (m("sub", A, G.const(float("inf"), "float")), "a - INFINITY"),
     ],
 )
