@@ -19,6 +19,8 @@ ONCE = {
     "xla_llvm_disable_expensive_passes": True,
 }  # fmt: skip
 
+#: How XLA begins to say that it has no form for something; what a callback raises begins otherwise.
+REFUSALS = ("UNIMPLEMENTED", "INTERNAL: Failed to materialize symbols")
 PROGRAMS = 256  # that are remembered of a function
 
 Static = tuple[Any, ...]  # the leaves that are not arrays, None in the place of those that are
@@ -122,8 +124,7 @@ class Jitted:
     ) -> None:
         """Ask no more for one kernel, if it is that which XLA can't compile; else raise."""
         gone = any(isinstance(a, jax.Array) and a.is_deleted() for a in last)
-        # XLA's refusal begins so, and what a callback of the user raises does not.
-        if not was_asked or gone or not str(error).startswith("UNIMPLEMENTED"):
+        if not was_asked or gone or not str(error).startswith(REFUSALS):
             raise error
         if len(self._refused) >= PROGRAMS:
             self._refused.clear()

@@ -57,9 +57,7 @@ def test_a_kept_program_is_found_and_gives_the_same(folder):
         assert len(TRACED) == traced and len(programs(folder)) == 1
         TRACED.clear()
         rest, last = jitted.arrays_of(*given(3.0))
-        np.testing.assert_array_equal(
-            jitted.bind(*given()).program(rest, last)[0], 1.5 * expected["y"]
-        )
+        np.testing.assert_array_equal(jitted.bind(*given())(rest, last)[0], 1.5 * expected["y"])
         assert not TRACED
     found = jitted(*given())  # traced, for what is no array; the program is the one of the file
     assert found["static"] == "kept" and len(TRACED) == 1
