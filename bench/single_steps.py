@@ -88,7 +88,7 @@ def from_python(setting: Any, separate: bool) -> Callable[[], float]:
     from braintrace_peer import _data, _optimizer, _our_network, _squared_error
 
     import rtrl
-    from rtrl.learners import _live, _step
+    from rtrl.learners import _learner, _live, _step
 
     learner = rtrl.OnlineLearner(_squared_error, _optimizer(setting.optimizer))
     model = _our_network(setting)
@@ -102,7 +102,7 @@ def from_python(setting: Any, separate: bool) -> Callable[[], float]:
         return y[0], carry
 
     fresh = _step._Advance(_step.advance_one.keeping.function)
-    with separate_kernels(separate), patch.object(rtrl.learners._learner, "advance_one", fresh):
+    with separate_kernels(separate), patch.object(_learner, "advance_one", fresh):
         with patch.object(_live, "advance_one", fresh):
             live = rtrl.Live(learner, learner.init(model))
             for t in range(3):

@@ -6,6 +6,9 @@ take less time than it takes to begin one. XLA also knows how to compile a calle
 kernel, and does so by itself for small loops; here it is asked to. What it can't compile so is left
 as it is, and so is every program of which that is not known: XLA does not check what it is asked.
 
+All of it leans on what one version of XLA does, so it is asked for with the versions of `TESTED`
+alone: with jaxlib 0.12.0.1 XLA ends the process on some programs that 0.10.2 compiles.
+
 The environment variable ``RTRL_SEPARATE_KERNELS=1`` leaves programs that are then compiled as they
 are.
 """
@@ -20,12 +23,15 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jaxlib
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jaxtyping import Array, Bool, Float
 
 from rtrl.engine._jaxpr import subprograms
 
+#: Versions of jaxlib that all tests have run with.
+TESTED = ("0.10.2",)
 #: How XLA on a CPU is asked: for the second, and not to dissolve the call before that.
 MARKS = {"inlineable": "false", "xla_cpu_small_call": "true"}
 #: Bytes of all arguments up to which it pays: larger arrays keep several cores busy.
@@ -74,7 +80,7 @@ def joining_kernels() -> Iterator[list[bool]]:
     For whoever compiles a program by itself, for a CPU, and can do so once more without.
     """
     done: list[bool] = []
-    token = _asked.set(done)
+    token = _asked.set(done if jaxlib.__version__ in TESTED else None)
     try:
         yield done
     finally:

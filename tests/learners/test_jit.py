@@ -4,16 +4,18 @@ import re
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 import optax
 import pytest
 
 import rtrl
 from rtrl.engine import _one_kernel, one_kernel
-from rtrl.learners import _step
+from rtrl.learners import _learner, _step, prepare
 from rtrl.learners._jit import Jitted
 from tests.learners.test_live import network
 
+ASKED = jaxlib.__version__ in _one_kernel.TESTED
 X, W = np.ones((16, 64), "f4"), np.full((64, 64), 0.5, "f4")
 
 
@@ -34,7 +36,7 @@ def test_what_xla_refuses_is_compiled_without(monkeypatch, donate):
     function, traced = multiplying(monkeypatch, donate)
     for _ in range(3):
         np.testing.assert_array_equal(function(W, jnp.array(X)), X @ W)
-    assert len(traced) == 2  # once with, once without
+    assert len(traced) == 1 + ASKED  # once with, once without
 
 
 def test_a_bound_program_and_a_compiled_one_as_well(monkeypatch):
@@ -42,7 +44,7 @@ def test_a_bound_program_and_a_compiled_one_as_well(monkeypatch):
     bound = function.bind(W, X)
     for _ in range(2):
         np.testing.assert_array_equal(bound([W], [jnp.array(X)])[0], X @ W)
-    assert len(traced) == 2 and bound.holds()
+    assert len(traced) == 1 + ASKED and bound.holds()
     other, _ = multiplying(monkeypatch, True)
     other.use(other.compile(W, X), W, X)
     np.testing.assert_array_equal(other(W, jnp.array(X)), X @ W)
@@ -92,15 +94,15 @@ def error(prediction, target):
 def test_a_timestep_is_one_kernel_or_a_few(depth, kernels):
     learner = rtrl.OnlineLearner(error, optax.adam(1e-3))
     state = learner.init(network("LRU", depth=depth))
-    data = jax.tree.map(jnp.asarray, rtrl.learners.prepare(
+    data = jax.tree.map(jnp.asarray, prepare(
         state.model, np.ones((5, 3), "f4"), np.ones((5, 2), "f4"), None, None, None
     ))  # fmt: skip
     text = _step.advance_many.donating.compile(learner, data, 1, state).as_text() or ""
-    assert len(re.findall(r" call\(.*xla_cpu_small_call", text)) == kernels
+    assert len(re.findall(r" call\(.*inlineable", text)) == kernels * ASKED
     many = learner.init(network("LRU", depth=depth), batch_size=16)
     data = jax.tree.map(lambda a: jnp.stack([a] * 16, 1) if a is not None else None, data)
     text = _step.advance_many.donating.compile(learner, data, 1, many).as_text() or ""
-    assert "xla_cpu_small_call" not in text
+    assert "inlineable" not in text
 
 
 def test_the_numbers_are_those_of_separate_kernels(monkeypatch):
@@ -120,9 +122,8 @@ def test_the_numbers_are_those_of_separate_kernels(monkeypatch):
     monkeypatch.setenv("RTRL_SEPARATE_KERNELS", "1")
     monkeypatch.setattr(_step, "advance_one", _step._Advance(_step.advance_one.keeping.function))
     monkeypatch.setattr(_step, "advance_many", _step._Advance(_step.advance_many.keeping.function))
-    for module in (rtrl.learners._learner,):
-        monkeypatch.setattr(module, "advance_one", _step.advance_one)
-        monkeypatch.setattr(module, "advance_many", _step.advance_many)
+    monkeypatch.setattr(_learner, "advance_one", _step.advance_one)
+    monkeypatch.setattr(_learner, "advance_many", _step.advance_many)
     for a, b in zip(jax.tree.leaves(joined), jax.tree.leaves(learn()), strict=True):
         # Sixty updates of single precision, in another order of operations.
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
