@@ -8,17 +8,12 @@ compiled loop: the network of `braintrace_peer.py`. Times are the least of many 
 variants take turns in one process, as others work on the machine; a part's time is what a timestep
 takes less without it, separate kernels all along, and need not add up. Instructions are those of
 the optimized program that do something, a fusion being one, and how many of them start a kernel.
-
-"A step from Python" is `rtrl.Live.step`, its result waited for, less a jitted prediction of the
-same network that is called and waited for as well.
 """
 
 import argparse
 import itertools
 import os
 import re
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
@@ -27,7 +22,7 @@ from _timing import RESULTS, alternate, digits, merge, provenance, read, say
 
 FILE = "single_steps.json"
 SETTINGS = list(itertools.product(("LRU", "MinGRU", "LIF"), (16, 64), ("sgd", "adam")))
-ROUNDS, CALLS = 40, 200
+ROUNDS = 25
 
 
 def parts() -> dict[str, dict[str, Any]]:
@@ -81,48 +76,6 @@ def separate_kernels(separate: bool) -> Any:
     return patch.dict(os.environ, {"RTRL_SEPARATE_KERNELS": "1" if separate else "0"})
 
 
-def from_python(setting: Any, separate: bool) -> Callable[[], float]:
-    """A function that gives the microseconds of a step, less those of a prediction."""
-    import equinox as eqx
-    import jax
-    from braintrace_peer import _data, _optimizer, _our_network, _squared_error
-
-    import rtrl
-    from rtrl.learners import _learner, _live, _step
-
-    learner = rtrl.OnlineLearner(_squared_error, _optimizer(setting.optimizer))
-    model = _our_network(setting)
-    xs, ys = _data(setting, 8, setting.size)
-    carry = rtrl.init_carry(model, rtrl.BPTT())
-    params, static = eqx.partition(model, eqx.is_array)
-
-    @jax.jit
-    def predict(params, carry, x):
-        y, carry = eqx.combine(params, static)(x[None], carry, rule=rtrl.BPTT())
-        return y[0], carry
-
-    fresh = _step._Advance(_step.advance_one.keeping.function)
-    with separate_kernels(separate), patch.object(_learner, "advance_one", fresh):
-        with patch.object(_live, "advance_one", fresh):
-            live = rtrl.Live(learner, learner.init(model))
-            for t in range(3):
-                live.step(xs[t], ys[t])
-
-    def seconds(call: Callable[[], Any]) -> float:
-        start = time.perf_counter()
-        for _ in range(CALLS):
-            jax.block_until_ready(call())
-        return (time.perf_counter() - start) / CALLS
-
-    held = [carry]
-
-    def prediction():
-        y, held[0] = predict(params, held[0], xs[0])
-        return y
-
-    return lambda: 1e6 * (seconds(lambda: live.step(xs[0], ys[0]).loss) - seconds(prediction))
-
-
 def measure(setting: Any) -> dict[str, Any]:
     from braintrace_peer import _no_trace
 
@@ -139,11 +92,6 @@ def measure(setting: Any) -> dict[str, Any]:
     for name, replaced in parts().items():
         variants[f"without {name}, separate kernels"] = Scan(setting, replaced, True)
     times = alternate(variants, ROUNDS)
-    steps = {
-        "one kernel": from_python(setting, False),
-        "separate kernels": from_python(setting, True),
-    }
-    live = {name: [step() for _ in range(9)] for name, step in steps.items()}
     scans = {name: v for name, v in variants.items() if isinstance(v, Scan)}
     return {
         **setting._asdict(),
@@ -152,7 +100,6 @@ def measure(setting: Any) -> dict[str, Any]:
         },
         "instructions": {name: round(scan.instructions) for name, scan in scans.items()},
         "joined kernels": {name: scan.kernels for name, scan in scans.items()},
-        "a step from Python, microseconds": {name: digits(min(t)) for name, t in live.items()},
         **provenance(),
     }
 
@@ -163,24 +110,21 @@ def table() -> str:
              "looking at traces"]  # fmt: skip
     lines = [
         "Microseconds of a timestep inside a loop, the least of many rounds; behind them what "
-        "single parts of it take in separate kernels, and a step from Python beyond a prediction.",
+        "single parts of it take in separate kernels.",
         "",
         "| cell | H | optimizer | one kernel | separate kernels | nothing tested | no trace, plain "
-        f"JAX | {' | '.join(names)} | the trace | instructions | from Python, one kernel "
-        "| separate |",
-        "|" + "---|" * (10 + len(names) + 1),
+        f"JAX | {' | '.join(names)} | the trace | instructions |",
+        "|" + "---|" * (9 + len(names)),
     ]
     for run in runs:
         t = run["microseconds a timestep"]
         separate = t["separate kernels"]
         taken = [f"{separate - t[f'without {name}, separate kernels']:.1f}" for name in names]
         trace = separate - t["no trace, separate kernels"]
-        live = run["a step from Python, microseconds"]
         cells = [
             run["cell"], run["size"], run["optimizer"], f"{t['all']:.1f}", f"{separate:.1f}",
             f"{t['nothing tested']:.1f}", f"{t['no trace, plain JAX']:.1f}", *taken, f"{trace:.1f}",
-            run["instructions"]["separate kernels"], f"{live['one kernel']:.0f}",
-            f"{live['separate kernels']:.0f}",
+            run["instructions"]["separate kernels"],
         ]  # fmt: skip
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join([*lines, ""])
