@@ -18,12 +18,12 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
+from importlib.metadata import version
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jaxlib
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jaxtyping import Array, Bool, Float
@@ -32,6 +32,7 @@ from rtrl.engine._jaxpr import subprograms
 
 #: Versions of jaxlib that all tests have run with.
 TESTED = ("0.10.2",)
+JAXLIB = version("jaxlib")
 #: How XLA on a CPU is asked: for the second, and not to dissolve the call before that.
 MARKS = {"inlineable": "false", "xla_cpu_small_call": "true"}
 #: Bytes of all arguments up to which it pays: larger arrays keep several cores busy.
@@ -80,7 +81,7 @@ def joining_kernels() -> Iterator[list[bool]]:
     For whoever compiles a program by itself, for a CPU, and can do so once more without.
     """
     done: list[bool] = []
-    token = _asked.set(done if jaxlib.__version__ in TESTED else None)
+    token = _asked.set(done if JAXLIB in TESTED else None)
     try:
         yield done
     finally:
