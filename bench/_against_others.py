@@ -211,7 +211,8 @@ def carried(quick: bool) -> Iterator[Row]:
 
 def braintrace(quick: bool) -> Iterator[Row]:
     """The same network and the same work at every timestep by the closest other library."""
-    from braintrace_peer import Setting, compare, environment
+    from _braintrace_sides import Setting
+    from braintrace_peer import compare, environment
 
     peer = os.environ.get("BRAINTRACE_PYTHON") or environment()
     for cell, bar in (("LRU", 10), ("MinGRU", 1), ("LIF", 1)):

@@ -44,16 +44,18 @@ class Scan:
 
     def __init__(self, setting: Any, replaced: dict[str, Any], separate: bool, **chosen: Any):
         import jax
+        from _braintrace_sides import noise_of, optimizer_of, our_network, squared_error
         from _hlo import Program
-        from braintrace_peer import _data, _optimizer, _our_network, _squared_error
 
         import rtrl
         from rtrl.learners import _step, prepare
         from rtrl.learners._jit import split
 
-        learner = rtrl.OnlineLearner(_squared_error, _optimizer(setting.optimizer), **chosen)
-        state = learner.init(_our_network(setting))
-        data = prepare(state.model, *_data(setting, setting.length, setting.size), None, None, None)
+        learner = rtrl.OnlineLearner(squared_error, optimizer_of(setting.optimizer), **chosen)
+        state = learner.init(our_network(setting))
+        data = prepare(
+            state.model, *noise_of(setting, setting.length, setting.size), None, None, None
+        )
         fresh = _step._Advance(_step.advance_many.keeping.function).donating
         jax.clear_caches()  # or what was traced before would come back
         with ExitStack() as stack:
@@ -77,7 +79,7 @@ def separate_kernels(separate: bool) -> Any:
 
 
 def measure(setting: Any) -> dict[str, Any]:
-    from braintrace_peer import _no_trace
+    from _braintrace_sides import no_trace
 
     import rtrl
 
@@ -87,7 +89,7 @@ def measure(setting: Any) -> dict[str, Any]:
         "nothing tested": Scan(setting, {}, False, on_nonfinite="ignore"),
         "nothing tested, separate kernels": Scan(setting, {}, True, on_nonfinite="ignore"),
         "no trace, separate kernels": Scan(setting, {}, True, rule=rtrl.Truncated()),
-        "no trace, plain JAX": _no_trace(setting),
+        "no trace, plain JAX": no_trace(setting),
     }
     for name, replaced in parts().items():
         variants[f"without {name}, separate kernels"] = Scan(setting, replaced, True)
@@ -136,7 +138,7 @@ def main() -> None:
     )
     parser.add_argument("--table", action="store_true", help="compute nothing")
     if not parser.parse_args().table:
-        from braintrace_peer import Setting
+        from _braintrace_sides import Setting
 
         for cell, size, optimizer in SETTINGS:
             setting = Setting(cell, size, 1, 1, optimizer)
