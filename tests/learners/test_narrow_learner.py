@@ -256,3 +256,18 @@ def test_what_does_not_go_together_is_refused_by_name():
     mesh = jax.make_mesh((1,), ("b",))
     small = rtrl.OnlineLearner(loss, rtrl.narrow_moments(optax.adam(1e-2), "int8"))
     refused("^state: expected moments in float32", rtrl.shard, small.init(model, 2), mesh, "b")
+
+
+def test_int8_is_for_averages_of_gradients_alone():
+    """Whatever the parameters are called: here as optax calls its first moment."""
+    params = {"w": jnp.ones((2, 3)), "mu": jnp.ones((2, 3))}
+
+    def kept(optimizer):
+        state = rtrl.narrow_moments(optimizer, "int8").init(params).inner
+        found = jax.tree.leaves(state, is_leaf=lambda n: hasattr(n, "real") and hasattr(n, "scale"))
+        return [str(a.real.dtype) for a in found if a.real.ndim]
+
+    assert kept(optax.sgd(1e-2, momentum=0.9)) == ["int8"] * 2
+    assert kept(optax.adam(1e-2)) == ["int8"] * 2 + ["bfloat16"] * 2
+    assert kept(optax.adadelta(1e-2)) == ["bfloat16"] * 4
+    assert kept(optax.ema(0.9)) == ["float32"] * 2  # of another name
