@@ -65,6 +65,16 @@ def test_an_error_of_the_user_is_not_taken_for_a_refusal(donate):
     assert len(calls) == 1
 
 
+def test_nothing_is_tried_again_once_its_arrays_are_gone():
+    one, error = Jitted(lambda x: x), jax.errors.JaxRuntimeError("UNIMPLEMENTED: too late")
+    used_up = jnp.ones(3)
+    used_up.delete()
+    with pytest.raises(jax.errors.JaxRuntimeError, match="too late"):
+        one._refuse(one._key(None, None), [True], [used_up], error)
+    one._refuse(one._key(None, None), [True], [jnp.ones(3)], error)
+    assert not one._key(None, None).joins
+
+
 def test_nothing_is_asked_or_donated_inside_of_a_transformation():
     """XLA could not be asked once more; and a closure may hold what is being traced."""
     x = jnp.arange(3.0)

@@ -263,8 +263,10 @@ def test_int8_is_for_averages_of_gradients_alone():
     params = {"w": jnp.ones((2, 3)), "mu": jnp.ones((2, 3))}
 
     def kept(optimizer):
-        state = rtrl.narrow_moments(optimizer, "int8").init(params).inner
-        found = jax.tree.leaves(state, is_leaf=lambda n: hasattr(n, "real") and hasattr(n, "scale"))
+        state: Any = rtrl.narrow_moments(optimizer, "int8").init(params)
+        found = jax.tree.leaves(
+            state.inner, is_leaf=lambda n: hasattr(n, "real") and hasattr(n, "scale")
+        )
         return [str(a.real.dtype) for a in found if a.real.ndim]
 
     assert kept(optax.sgd(1e-2, momentum=0.9)) == ["int8"] * 2
