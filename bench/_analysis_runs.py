@@ -18,7 +18,7 @@ def kept(name: str, measure: Callable[[], Any], command: str) -> Any:
         return json.loads(path.read_text())["result"]
     start = time.perf_counter()
     result = measure()
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     about = {
         "command": command,
         "versions": {"python": sys.version.split()[0]}
@@ -26,6 +26,8 @@ def kept(name: str, measure: Callable[[], Any], command: str) -> Any:
         "seconds": round(time.perf_counter() - start, 1),
         "result": result,
     }
-    path.write_text(json.dumps(about) + "\n")
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(about) + "\n")
+    part.rename(path)  # whole or not at all
     print(f"{name}: {about['seconds']} s", flush=True)
     return json.loads(path.read_text())["result"]

@@ -1,0 +1,114 @@
+"""The pictures of the curse's experiments."""
+
+from typing import Any
+
+import numpy as np
+from _analysis_runs import RESULTS
+from _curse_deep import STACKS
+from _curse_hessian import RATE
+from _curse_tables import errors_of
+from _curse_teachers import CHANGES, NU0, STEPS
+from matplotlib.figure import Figure
+
+from rtrl import analysis
+
+
+def panels(columns: int) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(5 * columns, 4.6), layout="constrained")
+    return figure, figure.subplots(1, columns)
+
+
+def draw(found: dict) -> None:
+    draw_energies(found["energies"])
+    draw_teachers(found["teachers"])
+    draw_hessians(found["hessian"])
+    draw_stacks(found["deep"])
+
+
+def draw_energies(rows: list) -> None:
+    figure, axes = panels(3)
+    analysis.draw_curse(axes[0])
+    for r in rows:
+        axes[0].errorbar(-1 / np.log(r["lambda"]), r["sampled"], 3 * r["error"], color="k",
+                         marker="o", ms=4)  # fmt: skip
+    axes[0].plot([], [], "ko", label="RTRL traces of our cell")
+    axes[0].legend(frameon=False)
+    analysis.draw_landscape(axes[1])
+    analysis.draw_remedies(axes[2])
+    figure.savefig(RESULTS / "curse_3_1.png", dpi=90)
+
+
+def draw_teachers(teachers: dict) -> None:
+    figure, axes = panels(3)
+    memory = 1 / (1 - np.array(NU0))
+    for i, kind in enumerate(("LRU", "dense")):
+        for method, line in zip(STEPS, ("o-", "s--"), strict=True):
+            for v, m in zip(NU0, memory, strict=True):
+                errors = [e for e in errors_of(teachers.get((kind, v, method))) if e is not None]
+                axes[0].plot([m] * len(errors), errors, ".", color=f"C{i}", alpha=0.5)
+            means = [mean(errors_of(teachers.get((kind, v, method)))) for v in NU0]
+            axes[0].plot(memory, means, line, color=f"C{i}", label=f"{kind}, {method}")
+    axes[0].axhline(1, color="0.8", zorder=0)
+    axes[0].set(title="Students of ever longer memory", xscale="log", yscale="log",
+                xlabel="teacher's memory 1 / (1 - ν0)", ylabel="error / variance")  # fmt: skip
+    axes[0].legend(frameon=False)
+    for ax, method in zip(axes[1:], STEPS, strict=True):
+        for i, kind in enumerate(CHANGES):
+            errors = errors_of(teachers.get((kind, NU0[-1], method)))
+            ax.bar(i, mean(errors), color=f"C{i}", alpha=0.6)
+            kept = [e for e in errors if e is not None]
+            ax.plot([i] * len(kept), kept, "k.", zorder=3)
+        ax.axhline(1, color="0.8", zorder=0)
+        ax.set_yscale("log")
+        ax.set_xticks(range(len(CHANGES)), [k.replace(" ", "\n") for k in CHANGES], fontsize=8)
+        ax.set(title=f"From dense to LRU, {method} (ν0 = {NU0[-1]})", ylabel="error / variance")
+    figure.savefig(RESULTS / "curse_3_3.png", dpi=90)
+
+
+def mean(errors: list) -> float:
+    """Geometric mean; nothing where a run diverged or none was made."""
+    return float(np.exp(np.mean(np.log(errors)))) if errors and None not in errors else np.nan
+
+
+def draw_hessians(found: dict) -> None:
+    figure = Figure(figsize=(18, 8), layout="constrained")
+    axes: Any = figure.subplots(2, len(found))
+    for (name, h), (above, below) in zip(found.items(), axes.T, strict=True):
+        H = np.abs(np.asarray(h["hessian"]))
+        above.imshow(np.log10(np.maximum(H, 1e-8 * H.max())), cmap="viridis")
+        above.set(title=f"{name}: log |Hessian|, {h['parameters']} parameters")
+        above.set_xticks([])
+        above.set_yticks([])
+        below.plot(range(1, len(h["spread"]) + 1), h["spread"], "o-", label="spread of eigenvector")
+        below.set(xlabel="eigenvector", ylim=(0, 8), ylabel="parameters that it lies on")
+        rates = below.twinx()
+        rates.plot(np.linspace(1, 10, h["parameters"]), np.sort(h["rates"]), "C1-",
+                   label="Adam's rates, sorted")  # fmt: skip
+        rates.axhline(RATE, color="0.8")
+        rates.set(yscale="log", ylim=(1e-6, 10))
+        below.legend(loc="upper left", frameon=False)
+        rates.legend(loc="upper right", frameon=False)
+    figure.savefig(RESULTS / "curse_3_4.png", dpi=90)
+
+
+def draw_stacks(found: dict) -> None:
+    figure, axes = panels(3)
+    lines = {"recurrent": "-", "modulus": "-", "angle": ":", "step": "--"}
+    for i, stack in enumerate(STACKS):
+        rows = found[stack]
+        memory = [1 / (1 - r["nu0"]) for r in rows]
+        axes[0].plot(memory, [r["first"] for r in rows], "o-", color=f"C{i}", label=stack)
+        axes[0].plot(memory, [r["fourth"] for r in rows], "s--", color=f"C{i}")
+        for name in rows[0]["gradients"]:
+            values = [r["gradients"][name] for r in rows]
+            if name in lines:
+                axes[1].plot(memory, values, lines[name], color=f"C{i}", marker="o", ms=4,
+                             label=f"{stack}, {name}")  # fmt: skip
+            elif name == "feedforward":
+                axes[2].plot(memory, values, "o-", color=f"C{i}", label=stack)
+    titles = ("E|h|² of the first and (dashed) fourth layer", "Gradients of eigenvalues",
+              "Gradients of what has no memory")  # fmt: skip
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set(title=title, xlabel="memory 1 / (1 - ν0)", xscale="log", yscale="log")
+        ax.legend(frameon=False, fontsize=8)
+    figure.savefig(RESULTS / "curse_3_5.png", dpi=90)

@@ -1,0 +1,124 @@
+"""The table of the curse's experiments, in Markdown."""
+
+import numpy as np
+from _curse_deep import NU0 as DEEP_NU0
+from _curse_deep import STACKS
+from _curse_teachers import CHANGES, CHUNK, NU0, SEEDS, STEPS
+
+
+def table(found: dict, verdict: str) -> str:
+    parts = [
+        ["# The curse of memory, from our own runs", ""],
+        energies(found["energies"]), students(found["teachers"]), changes(found["teachers"]),
+        hessians(found["hessian"]), stacks(found["deep"]), [verdict],
+    ]  # fmt: skip
+    return "\n".join(line for part in parts for line in part) + "\n"
+
+
+def energies(rows: list) -> list[str]:
+    lines = [
+        "## Sensitivity through RTRL traces beside the closed form (figure 3.1.A)", "",
+        "| λ | ρ | closed form | sampled | off by, standard errors |", "|---:|---:|---:|---:|---:|",
+    ]  # fmt: skip
+    for r in rows:
+        off = (r["sampled"] - r["closed form"]) / r["error"]
+        lines.append(
+            f"| {r['lambda']:g} | {r['rho']:g} | {r['closed form']:.4g} | {r['sampled']:.4g} | "
+            f"{off:+.1f} |"
+        )
+    return [*lines, ""]
+
+
+def number(value: float | None) -> str:
+    return "diverged" if value is None else f"{value:.2g}"
+
+
+def span(errors: list) -> str:
+    """Geometric mean, and the least and the greatest."""
+    if not errors:
+        return "not run"
+    if None in errors:
+        return f"{errors.count(None)} of {len(errors)} diverged"
+    mean = np.exp(np.mean(np.log(errors)))
+    if len(errors) == 1:
+        return f"{mean:.2g} (one seed)"
+    return f"{mean:.2g} ({min(errors):.2g} to {max(errors):.2g})"
+
+
+def errors_of(setting: dict | None) -> list:
+    return [] if setting is None else [r["error"] for r in setting["runs"]]
+
+
+def students(teachers: dict) -> list[str]:
+    lines = [
+        "## Students of teachers with ever longer memory (figure 3.3.A)", "",
+        "Error over the variance of the target in the last tenth of training: geometric mean of "
+        f"{len(SEEDS)} seeds (least to greatest). BPTT: {STEPS['BPTT']:,} batches. Online: "
+        f"{STEPS['online']:,}, in chunks of {CHUNK['online']}, RTRL; SnAp-1 where dense. 1 is a "
+        "student that says nothing.", "",
+        "| student | trained | " + " | ".join(f"ν0 = {v}" for v in NU0) + " |",
+        "|---|---|" + "---:|" * len(NU0),
+    ]  # fmt: skip
+    for kind in ("LRU", "dense"):
+        for method in STEPS:
+            cells = [span(errors_of(teachers.get((kind, v, method)))) for v in NU0]
+            lines.append(f"| {kind} | {method} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def changes(teachers: dict) -> list[str]:
+    lines = [
+        f"## From dense to LRU, a change at a time (figure 3.3.B, ν0 = {NU0[-1]})", "",
+        "The power of ten of the rate was chosen on another seed with a tenth of the batches; * "
+        "where it is the first or the last that was tried.", "",
+        "| student | BPTT | 10^ | online | 10^ |", "|---|---:|---:|---:|---:|",
+    ]  # fmt: skip
+    for kind in CHANGES:
+        cells = []
+        for method in STEPS:
+            setting = teachers.get((kind, NU0[-1], method))
+            power = "" if setting is None else f"{setting['power']:g}{'*' * setting['edge']}"
+            cells += [span(errors_of(setting)), power]
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def hessians(found: dict) -> list[str]:
+    lines = [
+        "## Hessian at the optimum (figures 3.4 and A.4)", "",
+        "Four networks that compute the same, 4 neurons, ν0 = 0.99. Spread: on how many "
+        "parameters a top eigenvector lies (mean over at most ten whose eigenvalue is above a "
+        "millionth of the largest). Trace: where the curvature is. Rate: of Adam as it acts after "
+        "400 steps at 0.001, geometric mean.", "",
+        "| student | parameters | largest eigenvalue | fifth | spread | rate | trace |",
+        "|---|---:|---:|---:|---:|---:|---|",
+    ]  # fmt: skip
+    for name, h in found.items():
+        rate = np.exp(np.log(h["rates"]).mean())
+        groups = sorted(h["groups"].items(), key=lambda g: -g[1])
+        trace = ", ".join(f"{k} {v:.1%}" for k, v in groups if v > 5e-4)
+        lines.append(
+            f"| {name} | {h['parameters']} | {h['eigenvalues'][0]:.3g} | "
+            f"{h['eigenvalues'][4]:.3g} | {np.mean(h['spread']):.2g} | {rate:.2g} | {trace} |"
+        )
+    return [*lines, ""]
+
+
+def stacks(found: dict) -> list[str]:
+    lines = [
+        "## Deep stacks as initialised (figure 3.5)", "",
+        f"Growth of mean squares from ν0 = {DEEP_NU0[0]} to {DEEP_NU0[-1]}.", "",
+        "| cell | the first layer's state | the fourth's | gradients by group |",
+        "|---|---:|---:|---|",
+    ]  # fmt: skip
+    for stack in STACKS:
+        a, b = found[stack][0], found[stack][-1]
+        groups = ", ".join(
+            f"{k} {b['gradients'][k] / a['gradients'][k]:.2g}"
+            for k in a["gradients"] if a["gradients"][k] > 0
+        )  # fmt: skip
+        lines.append(
+            f"| {stack} | {b['first'] / a['first']:.2g} | {b['fourth'] / a['fourth']:.2g} | "
+            f"{groups} |"
+        )
+    return [*lines, ""]
