@@ -26,6 +26,10 @@ from rtrl.analysis._learnability import draw_window as draw_window
 from rtrl.analysis._learnability import learnability_window as learnability_window
 from rtrl.analysis._learnability import sample_size as sample_size
 from rtrl.analysis._learnability import stable_index as stable_index
+from rtrl.analysis._spectrum import Spectrum as Spectrum
+from rtrl.analysis._spectrum import draw_spectrum as draw_spectrum
+from rtrl.analysis._spectrum import fit_spectrum as fit_spectrum
+from rtrl.analysis._spectrum import timescale_spectrum as timescale_spectrum
 from rtrl.analysis._width import Sampled as Sampled
 from rtrl.analysis._width import critical_profile as critical_profile
 from rtrl.analysis._width import draw_energy as draw_energy

@@ -51,6 +51,11 @@ class Layer(NamedTuple):
     update: float
     rate: float
 
+    @property
+    def effective(self) -> Float[np.ndarray, " lags"]:
+        """Effective learning rate by lag, ``rate f(l)``; NaN where the optimizer has no rate."""
+        return self.rate * self.retention
+
 
 class Measured(NamedTuple):
     """What is measured of a learner on a window.

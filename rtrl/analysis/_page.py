@@ -40,7 +40,7 @@ def draw_page(measured: Measured, words: list[str]) -> Any:
     draw_owed(panels[1], measured)
     draw_lags(panels[2], measured.layers)
     draw_timescales(panels[3], measured.layers)
-    draw_retention(panels[4], measured.layers)
+    draw_effective(panels[4], measured.layers)
     draw_alignment(panels[5], measured)
     draw_staleness(panels[6], measured.layers)
     draw_modules(panels[7], measured.layers)
@@ -115,16 +115,18 @@ def draw_timescales(ax: Any, layers: list[Layer]) -> None:
     ax.legend(frameon=False, fontsize=9)
 
 
-def draw_retention(ax: Any, layers: list[Layer]) -> None:
-    """Draw what the modules of a layer keep, on average, for so many timesteps."""
+def draw_effective(ax: Any, layers: list[Layer]) -> None:
+    """Draw at which rate an error teaches a layer about what it did so many timesteps before."""
     for layer, colour in zip(layers, COLOURS * len(layers), strict=False):
-        kept = layer.retention
-        rate = f", rate {layer.rate:.2g}" if np.isfinite(layer.rate) else ""
-        ax.plot(np.arange(1, len(kept)), kept[1:], color=colour, label=layer.name + rate)
+        known = np.isfinite(layer.rate) and layer.rate > 0
+        rates = layer.effective if known else layer.retention
+        label = layer.name if known else f"{layer.name}: of 1, what modules keep"
+        ax.plot(np.arange(1, len(rates)), rates[1:], color=colour, label=label)
     _plain_log(ax, "x", "y")
-    ax.set_ylim(bottom=max(ax.get_ylim()[0], 1e-6))
-    ax.set(title="What modules keep (rate: of the optimizer)", xlabel="lag, timesteps",
-           ylabel="f(lag)")  # fmt: skip
+    low, high = ax.get_ylim()
+    ax.set_ylim(bottom=max(low, 1e-6 * high))
+    ax.set(title="Effective rates: optimizer's times f(lag)", xlabel="lag, timesteps",
+           ylabel="rate f(lag)")  # fmt: skip
     ax.legend(frameon=False, fontsize=9)
 
 

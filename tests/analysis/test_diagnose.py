@@ -133,7 +133,11 @@ def test_nothing_is_touched_and_the_page_is_drawn(healthy, well, tmp_path):
     again = diagnose(state, xs, ys)
     np.testing.assert_array_equal(again.measured.replay.losses, well.measured.replay.losses)
     page = tmp_path / "page.png"
-    well.figure().savefig(page, dpi=40)
+    figure = well.figure()
+    figure.savefig(page, dpi=40)
+    (panel,) = [ax for ax in figure.axes if "Effective" in ax.get_title()]
+    drawn, layer = panel.lines[1].get_ydata(), well.measured.layers[1]
+    np.testing.assert_allclose(drawn, layer.rate * layer.retention[1:])  # the optimizer's times f
     assert page.stat().st_size > 10_000
     assert "layers[0]" in well.table() and "LRU" in well.table()
 

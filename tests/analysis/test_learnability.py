@@ -13,9 +13,11 @@ from rtrl.analysis import (
     envelope,
     exact_diagonal,
     fit_decay,
+    fit_spectrum,
     learnability_window,
     sample_size,
     stable_index,
+    timescale_spectrum,
 )
 
 T, LAG = 12, 6
@@ -92,6 +94,39 @@ def test_decays_are_told_apart():
     assert fit_decay(spread).kind == "power"
 
 
+@pytest.mark.core
+def test_spectra_and_their_laws():
+    tau = np.array([3.0, 20.0, np.inf, -7.0])
+    mu = np.exp(-np.arange(9)[:, None] / tau) * np.ones((12, 1, 1))
+    with np.errstate(invalid="ignore"):
+        mu[np.arange(12)[:, None] < np.arange(9)] = np.nan  # lags from before the data
+    np.testing.assert_allclose(timescale_spectrum(mu), tau)
+    mu[:, 1:, 0] *= 0
+    assert timescale_spectrum(mu)[0] == 0
+    # Time scales at the quantiles of either law: the fits give their parameters.
+    share = (np.arange(2000) + 0.5) / 2000
+    pareto = 2 * share ** (-1 / 0.8)
+    power = fit_spectrum(pareto)
+    assert power.kind == "power" and power.exponent == pytest.approx(0.8, rel=0.01)
+    assert power.preference > 2 and power.least == pytest.approx(2, rel=0.01)
+    exponential = fit_spectrum(2 - 15 * np.log(share))
+    assert exponential.kind == "exponential" and exponential.preference < -2
+    assert exponential.scale == pytest.approx(15, rel=0.01)
+    # A power-law tail has the same exponent wherever it begins, and beneath lies something else.
+    below = fit_spectrum(np.concatenate([pareto, np.linspace(1, 2, 500), [np.inf, -3, 0]]), least=5)
+    assert below.exponent == pytest.approx(0.8, rel=0.02)
+    # What they superpose to falls with the same exponent (Gamma(b) l^-b), far above `least`.
+    lags = np.arange(20, 200)
+    f = np.exp(-lags[:, None] / pareto).mean(1)
+    assert -np.polyfit(np.log(lags), np.log(f), 1)[0] == pytest.approx(0.8, rel=0.05)
+
+
+def test_the_spectrum_of_an_lru_is_that_of_its_rates(float64):
+    cell = rtrl.cells.LRU(3, 5, r_min=0.3, r_max=0.99, key=jax.random.key(0))
+    tau = timescale_spectrum(effective_rates(cell, XS, LAG))
+    np.testing.assert_allclose(tau, 1 / np.exp(np.asarray(cell.nu_log)), rtol=1e-6)
+
+
 @pytest.mark.parametrize("alpha", [1.2, 1.5, 1.8, 2.0])
 def test_tail_indices_of_sampled_laws(alpha):
     n = 20_000
@@ -136,6 +171,8 @@ def test_what_is_refused():
         (lambda: exact_diagonal(rtrl.cells.LRU(3, 2, key=jax.random.key(0)), XS, 2), "cell"),
         (lambda: fit_decay([1.0, 0.5]), "f"), (lambda: stable_index([1.0]), "samples"),
         (lambda: stable_index(np.ones(30)), "samples"), (lambda: sample_size(0.5, 1.0), "alpha"),
+        (lambda: timescale_spectrum(np.ones((4, 1, 2))), "mu"),
+        (lambda: fit_spectrum([1.0, 2, 3, 4, 4, 4]), "tau"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=f"^{name}: "):
             call()
