@@ -1,4 +1,4 @@
-"""Linear recurrent networks of the curse's experiments: students from dense to LRU, step by step."""
+"""Linear recurrent networks of the curse: students from dense to LRU, step by step."""
 
 from typing import Any
 

@@ -5,14 +5,14 @@
     python bench/_curse_teachers.py LRU 0.99 BPTT 0     one setting and seed alone, for many cores
 
 3.1: energies sampled through our cells and their RTRL traces, landscapes in closed form. 3.3:
-teachers of 10 linear neurons whose eigenvalues have moduli near nu0; students of 64, the ends of the
-chain for every nu0 and every change on the way from dense to LRU at nu0 = 0.99, by BPTT for 10,000
-batches of 16 sequences of 300 timesteps (the thesis: batches of 128) and online in chunks of 10 for
-2,000; the rate chosen on another seed with a tenth of the batches, then three seeds. 3.4: the
-Hessian at the optimum of a dense, a complex diagonal, an LRU and an S4D student that compute the
-same, how its top eigenvectors lie to the axes, and Adam's rates as they act. 3.5: four layers as
-initialised, states and gradients by nu0; noise with the autocorrelation of sentences in their place.
-3.3 takes about an hour on one core; the rest two minutes.
+teachers of 10 linear neurons whose eigenvalues have moduli near nu0; students of 64, the ends of
+the chain for every nu0 and every change on the way from dense to LRU at nu0 = 0.99, by BPTT for
+10,000 batches of 16 sequences of 300 timesteps (the thesis: batches of 128) and online in chunks of
+10 for 2,000; the rate chosen on another seed with a tenth of the batches, then three seeds. 3.4:
+the Hessian at the optimum of a dense, a complex diagonal, an LRU and an S4D student that compute
+the same, how its top eigenvectors lie to the axes, and Adam's rates as they act. 3.5: four layers
+as initialised, states and gradients by nu0; noise with the autocorrelation of sentences in their
+place. 3.3 takes about an hour on one core; the rest two minutes.
 
 Writes bench/results/analysis/curse_*.json and teachers/*.json, curse.md and curse_*.png.
 """
