@@ -60,6 +60,7 @@ def draw_teachers(teachers: dict) -> None:
             ax.plot([i] * len(kept), kept, "k.", zorder=3)
         ax.axhline(1, color="0.8", zorder=0)
         ax.set_yscale("log")
+        ax.set_ylim(bottom=1e-7)
         ax.set_xticks(range(len(CHANGES)), [k.replace(" ", "\n") for k in CHANGES], fontsize=8)
         ax.set(title=f"From dense to LRU, {method} (ν0 = {NU0[-1]})", ylabel="error / variance")
     figure.savefig(RESULTS / "curse_3_3.png", dpi=90)
@@ -71,24 +72,26 @@ def mean(errors: list) -> float:
 
 
 def draw_hessians(found: dict) -> None:
-    figure = Figure(figsize=(18, 8), layout="constrained")
-    axes: Any = figure.subplots(2, len(found))
-    for (name, h), (above, below) in zip(found.items(), axes.T, strict=True):
-        H = np.abs(np.asarray(h["hessian"]))
-        above.imshow(np.log10(np.maximum(H, 1e-8 * H.max())), cmap="viridis")
-        above.set(title=f"{name}: log |Hessian|, {h['parameters']} parameters")
-        above.set_xticks([])
-        above.set_yticks([])
-        below.plot(range(1, len(h["spread"]) + 1), h["spread"], "o-", label="spread of eigenvector")
-        below.set(xlabel="eigenvector", ylim=(0, 8), ylabel="parameters that it lies on")
-        rates = below.twinx()
-        rates.plot(np.linspace(1, 10, h["parameters"]), np.sort(h["rates"]), "C1-",
-                   label="Adam's rates, sorted")  # fmt: skip
-        rates.axhline(RATE, color="0.8")
-        rates.set(yscale="log", ylim=(1e-6, 10))
-        below.legend(loc="upper left", frameon=False)
-        rates.legend(loc="upper right", frameon=False)
-    figure.savefig(RESULTS / "curse_3_4.png", dpi=90)
+    figure = Figure(figsize=(16, 13), layout="constrained")
+    axes: Any = figure.subplots(4, len(found), height_ratios=(3, 1.4, 1.2, 1.2))
+    for (name, h), column in zip(found.items(), axes.T, strict=True):
+        hessian, vectors, spectrum, rates = column
+        H = np.asarray(h["hessian"])
+        values, V = np.linalg.eigh(H)
+        hessian.imshow(np.log10(np.maximum(np.abs(H), 1e-8 * np.abs(H).max())))
+        hessian.set(title=f"{name}: log |Hessian|, {h['parameters']} parameters")
+        top = len(h["spread"])
+        vectors.imshow((V[:, ::-1][:, :top] ** 2).T, vmin=0, vmax=1, cmap="Greys", aspect="auto")
+        vectors.set(ylabel="by eigenvalue", title="top eigenvectors, squared")
+        for ax in (hessian, vectors):
+            ax.set_xticks([])
+            ax.set_yticks([])
+        spectrum.plot(range(1, 11), values[::-1][:10], "o-")
+        spectrum.set(yscale="log", ylim=(1e-2, 1e8), ylabel="eigenvalue", xlabel="rank")
+        rates.plot(range(1, h["parameters"] + 1), np.sort(h["rates"]), ".-", color="C1")
+        rates.axhline(RATE, color="0.7")
+        rates.set(yscale="log", ylim=(1e-7, 1), ylabel="Adam's rate", xlabel="parameters, sorted")
+    figure.savefig(RESULTS / "curse_3_4.png", dpi=70)
 
 
 def draw_stacks(found: dict) -> None:

@@ -54,7 +54,7 @@ def predicted(
     index: float | None = None,
     scale: Callable[[dict], float] = lambda stage: 1.0,
 ) -> tuple[dict, float]:
-    """Windows with the one constant that brings all nearest to what was measured, in log lags."""  # fmt: skip
+    """Windows, with the one constant that brings all nearest to the measured, in log lags."""
     limits = thresholds(runs, share, index)
     f = {k: sizes(at(s, share), what) / scale(at(s, share)) for k, s in runs.items()}
     lags = np.arange(len(next(iter(f.values()))))

@@ -8,9 +8,10 @@ The lag regression of arXiv 2512.05790, of half its width: white inputs of 4 fea
 of one direction of them 4, 8, ... 256 timesteps ago, with noise; T = 768, 64 neurons, a linear
 readout (the paper: lags 32 to 256, T = 1024, 128 neurons). Every cell is trained by BPTT and online
 in chunks of 16, three seeds. Measured: the lag up to which coefficients are at least a quarter
-recovered on fresh data. Predicted: ``H_N`` from the envelope of the cell's effective learning rates
-and the tail index of its gradients' noise, with one constant for all runs, fitted. Both are measured
-at shares of training, and each part of the prediction is replaced in turn. An hour on one core.
+recovered on fresh data. Predicted: ``H_N`` from the envelope of the cell's effective learning
+rates and the tail index of its gradients' noise, with one constant for all runs, fitted. Both are
+measured at shares of training, and each part of the prediction is replaced in turn. An hour on one
+core.
 
 Writes bench/results/analysis/learnability/*.json, learnability.md and learnability.png.
 """
@@ -51,8 +52,10 @@ def draw(runs: Runs) -> None:
         axes[1].plot(LAGS, shares, line, marker="o", color=f"C{i}", label=label)
         for k, s in here.items():
             spread = 1 + 0.12 * (k[2] - 1) + 0.03 * (i - 3)  # seeds and cells side by side
-            axes[2].plot((1 + window(s[-1])) * spread, 1 + found[k],
-                         "o" if method == "BPTT" else "s", color=f"C{i}", ms=6, alpha=0.7)  # fmt: skip
+            marker = "o" if method == "BPTT" else "s"
+            axes[2].plot(
+                (1 + window(s[-1])) * spread, 1 + found[k], marker, color=f"C{i}", alpha=0.7
+            )
     axes[0].set(title="Envelopes (dashed: online; dotted: at first)", ylim=(1e-5, 1.5))
     axes[1].set_xscale("log", base=2)
     axes[1].set(title="What was learned", xlabel="lag", ylabel="share of the coefficient")
