@@ -57,7 +57,7 @@ def networks() -> dict[str, Linear]:
 
 
 def parts(into: np.ndarray) -> dict[str, np.ndarray]:
-    return {"B_re": into.real, "B_im": into.imag}
+    return {"B_re": np.real(into), "B_im": np.imag(into)}
 
 
 def put(module: Any, fields: dict[str, np.ndarray]) -> Any:

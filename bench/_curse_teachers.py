@@ -33,15 +33,16 @@ POWERS = {
 
 def settings() -> list[tuple[str, float, str]]:
     """(student, nu0, method): all changes where memory is longest, the two ends before."""
-    longest = list(itertools.product(CHANGES, NU0[-1:], STEPS))
-    return longest + list(itertools.product(("LRU", "dense"), NU0[:-1], STEPS))
+    longest = [(kind, NU0[-1], method) for kind in CHANGES for method in STEPS]
+    ends = itertools.product(("LRU", "dense"), NU0[:-1], STEPS)
+    return [*longest, *((str(kind), nu0, method) for kind, nu0, method in ends)]
 
 
 def choices(kind: str, nu0: float, method: str) -> list[tuple[float, float]]:
     """(power of ten of the rate, nu0 of the initialisation) to choose from."""
     real = kind in ("dense", "block diagonal", "more blocks")
     starts = (nu0, 0.0) if kind == "dense" else (nu0,)
-    return list(itertools.product(POWERS["real" if real else "complex", method], starts))
+    return [(p, s) for p in POWERS["real" if real else "complex", method] for s in starts]
 
 
 def student_of(

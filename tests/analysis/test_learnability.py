@@ -101,6 +101,7 @@ def test_spectra_and_their_laws():
     with np.errstate(invalid="ignore"):
         mu[np.arange(12)[:, None] < np.arange(9)] = np.nan  # lags from before the data
     np.testing.assert_allclose(timescale_spectrum(mu), tau)
+    np.testing.assert_allclose(timescale_spectrum(-mu), tau)  # rates are signed
     mu[:, 1:, 0] *= 0
     assert timescale_spectrum(mu)[0] == 0
     # Time scales at the quantiles of either law: the fits give their parameters.
@@ -109,6 +110,7 @@ def test_spectra_and_their_laws():
     power = fit_spectrum(pareto)
     assert power.kind == "power" and power.exponent == pytest.approx(0.8, rel=0.01)
     assert power.preference > 2 and power.least == pytest.approx(2, rel=0.01)
+    assert fit_spectrum([*pareto, np.inf, -3, 0]) == power  # what grows or keeps all has none
     exponential = fit_spectrum(2 - 15 * np.log(share))
     assert exponential.kind == "exponential" and exponential.preference < -2
     assert exponential.scale == pytest.approx(15, rel=0.01)
