@@ -18,7 +18,7 @@ from rtrl.analysis import (
     teacher_loss,
 )
 
-SIGMAS = 3.5  # standard errors of the Monte Carlo, whose seeds are fixed
+SIGMAS = 3.0  # standard errors of the Monte Carlo, whose seeds are fixed
 MODULI = np.array([0.5, 0.9, 0.99, 0.999])
 SAMPLES, CHUNK = 256, 500
 
