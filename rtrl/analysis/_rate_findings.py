@@ -26,6 +26,14 @@ def rate_findings(m: Measured, found: list[Finding]) -> Iterator[Finding]:
     now = losses[factors == 1][0]
     smaller, larger = losses[factors < 1], losses[factors > 1]
     best = int(np.argmin(smaller))
+    if not np.isfinite(smaller[best]):
+        yield Finding(
+            "rate too high", "",
+            "The loss on the window is not finite, with a smaller rate and without learning "
+            "neither: learning has gone off.",
+            "Begin again from an earlier state with a tenth of the rate.",
+        )  # fmt: skip
+        return
     share = factors[factors < 1][best]
     excess = now - smaller[best]
     with_it = "without learning" if share == 0 else f"with {share:g} times its updates"

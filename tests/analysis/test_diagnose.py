@@ -21,6 +21,7 @@ from analysis.learners import (
 )
 
 import rtrl
+from rtrl.analysis._findings import findings
 
 
 def diagnose(state, xs, ys, **more):
@@ -47,6 +48,18 @@ def test_a_learner_that_learns_gets_no_complaint(well):
 def test_a_rate_too_high(healthy):
     found = kinds(diagnose(*learned(network(), rate=0.3)))
     assert "rate too high" in found
+
+
+def test_rates_at_which_all_is_lost(well):
+    """Losses are infinite where they are not finite: one that no rate repairs, and one that is."""
+    losses = np.array([0.2, np.inf, 0.25, 0.3, np.inf, np.inf, np.inf])
+    for replayed, says, advice in (
+        (losses, "without learning it would be 0.2", "by 0.1."),
+        (np.full(7, np.inf), "not finite", "Begin again"),
+    ):
+        lost = well.measured._replace(replay=well.measured.replay._replace(losses=replayed))
+        (finding,) = [f for f in findings(lost) if f.kind == "rate too high"]
+        assert says in finding.says and advice in finding.advice
 
 
 def test_time_scales_too_short():
