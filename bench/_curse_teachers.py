@@ -29,6 +29,7 @@ POWERS = {
     ("complex", "BPTT"): (-3, -2.5, -2, -1.5, -1),
     ("complex", "online"): (-3.5, -3, -2.5, -2, -1.5),
 }
+LONGEST_ONLINE = (-4.5, -4, -3.5, -3, -2.5)  # of all students where memory is longest
 
 
 def settings() -> list[tuple[str, float, str]]:
@@ -40,15 +41,22 @@ def settings() -> list[tuple[str, float, str]]:
 
 def choices(kind: str, nu0: float, method: str) -> list[tuple[float, float]]:
     """(power of ten of the rate, nu0 of the initialisation) to choose from."""
+    longest = nu0 == NU0[-1] and method == "online"
     real = kind in ("dense", "block diagonal", "more blocks")
     starts = (nu0, 0.0) if kind == "dense" else (nu0,)
-    return [(p, s) for p in POWERS["real" if real else "complex", method] for s in starts]
+    powers = LONGEST_ONLINE if longest else POWERS["real" if real else "complex", method]
+    return [(p, s) for p in powers for s in starts]
+
+
+def batches_to_choose(nu0: float, method: str) -> int:
+    """A tenth; three online where memory is longest: the rates' order changes until then."""
+    return STEPS[method] // 10 * (3 if nu0 == NU0[-1] and method == "online" else 1)
 
 
 def student_of(
     kind: str, nu0: float, method: str, seeds: tuple[int, ...] = SEEDS, *, missing: bool = True
 ) -> dict[str, Any] | None:
-    """Choose the rate on a validation seed with a tenth of the batches; then train every seed.
+    """Choose the rate on a validation seed with a part of the batches; then train every seed.
 
     Where ``missing`` is false, nothing is trained: what there is, or None where nothing is.
     """
@@ -62,12 +70,13 @@ def student_of(
     tried = {}
     for power, start in choices(kind, nu0, method):
         name = f"choose_{power}" + ("" if start == nu0 else "_short")
-        tried[power, start] = run(name, power, start, VALIDATION, STEPS[method] // 10)
+        tried[power, start] = run(name, power, start, VALIDATION, batches_to_choose(nu0, method))
     if None in tried.values():
         return None
     errors = {c: r["error"] for c, r in tried.items()}  # None where a run diverged
     power, start = min(errors, key=lambda c: np.inf if errors[c] is None else errors[c])
-    runs = [run(f"seed_{seed}", power, start, seed, STEPS[method]) for seed in seeds]
+    chosen = f"at_{power}" + ("" if start == nu0 else "_short")
+    runs = [run(f"{chosen}_seed_{seed}", power, start, seed, STEPS[method]) for seed in seeds]
     powers = [p for p, _ in tried]
     return {
         "power": power, "start": start, "edge": power in (powers[0], powers[-1]),
