@@ -14,19 +14,19 @@ COMMON = 1.8  # a tail index near those measured
 Runs = dict[tuple[str, str, int], list[dict[str, Any]]]
 
 
-def window(stage: dict) -> int:
+def window(stage: dict, what: str = "recovered") -> int:
     """The longest lag that is recovered, and all shorter ones with it."""
     lag = 0
-    for further, share in zip(LAGS, stage["recovered"], strict=True):
+    for further, share in zip(LAGS, stage[what], strict=True):
         if share < RECOVERED:
             break
         lag = further
     return lag
 
 
-def reach(stage: dict) -> float:
+def reach(stage: dict, what: str = "recovered") -> float:
     """How many of the lags are learned, shares added up: a measure without steps."""
-    return float(np.clip(stage["recovered"], 0, 1).sum())
+    return float(np.clip(stage[what], 0, 1).sum())
 
 
 def sizes(stage: dict, what: str) -> np.ndarray:
@@ -88,8 +88,15 @@ def correlation(a: list, b: list) -> float:
     return float(found.statistic)
 
 
-def table(runs: Runs, verdict: str) -> str:
-    parts = [head(), measured(runs), faults(runs), by_stage(runs), by_lag(runs), [verdict]]
+def table(runs: Runs, attainable: dict, verdict: str) -> str:
+    parts = [
+        head(),
+        measured(runs),
+        faults(runs, attainable),
+        by_stage(runs),
+        by_lag(runs),
+        [verdict],
+    ]
     return "\n".join(line for part in parts for line in part) + "\n"
 
 
@@ -135,12 +142,13 @@ def measured(runs: Runs) -> list[str]:
     return [*lines, ""]
 
 
-def faults(runs: Runs) -> list[str]:
+def faults(runs: Runs, attainable: dict) -> list[str]:
     lines = [
         "## Which part of the prediction fails", "",
         "Over all runs, at the end of training. Windows: rank correlation of measured and "
-        "predicted windows. Reach: of the sum of the shares with predicted windows. Off by: mean "
-        "distance in octaves of 1 + window, after the constant was fitted.", "",
+        "predicted windows. Reach: of the sum of the shares with predicted windows (with their own "
+        "sum, for readouts). Off by: mean distance in octaves of 1 + window, after the constant "
+        "was fitted.", "",
         "| prediction from | windows | reach | off by |", "|---|---:|---:|---:|",
     ]  # fmt: skip
     truth = [window(s[-1]) for s in runs.values()]
@@ -150,7 +158,24 @@ def faults(runs: Runs) -> list[str]:
         off = np.abs(np.log2(1 + np.array(found)) - np.log2(1 + np.array(truth))).mean()
         lines.append(f"| {name} | {correlation(truth, found):.2f} | "
                      f"{correlation(reached, found):.2f} | {off:.2f} |")  # fmt: skip
+    first = [{"attainable": attainable[cell][str(seed)]} for cell, _, seed in runs]
+    lines.append(readout("the best readout of the states as initialised", runs, first))
+    later = {k: s for k, s in runs.items() if "attainable" in s[-1]}
+    if later:
+        name = f"the best readout of the trained states ({len(later)} runs)"
+        lines.append(readout(name, later, [s[-1] for s in later.values()]))
     return [*lines, ""]
+
+
+def readout(name: str, runs: Runs, stages: list[dict]) -> str:
+    """What a readout could recover beside what was recovered; no rate and no noise is in it."""
+    could = [window(s, "attainable") for s in stages]
+    reached = [reach(s, "attainable") for s in stages]
+    truth = [window(s[-1]) for s in runs.values()]
+    off = np.abs(np.log2(1 + np.array(could)) - np.log2(1 + np.array(truth))).mean()
+    ends = [reach(s[-1]) for s in runs.values()]
+    found = correlation(truth, could), correlation(ends, reached), off
+    return f"| {name} | " + " | ".join(f"{v:.2f}" for v in found) + " |"
 
 
 def by_stage(runs: Runs) -> list[str]:
