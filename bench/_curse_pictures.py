@@ -6,7 +6,7 @@ import numpy as np
 from _analysis_runs import RESULTS
 from _curse_deep import STACKS
 from _curse_hessian import RATE
-from _curse_tables import errors_of
+from _curse_tables import budget, errors_of
 from _curse_teachers import CHANGES, NU0, STEPS
 from matplotlib.figure import Figure
 
@@ -43,26 +43,29 @@ def draw_teachers(teachers: dict) -> None:
     memory = 1 / (1 - np.array(NU0))
     for i, kind in enumerate(("LRU", "dense")):
         for method, line in zip(STEPS, ("o-", "s--"), strict=True):
-            for v, m in zip(NU0, memory, strict=True):
-                errors = [e for e in errors_of(teachers.get((kind, v, method))) if e is not None]
-                axes[0].plot([m] * len(errors), errors, ".", color=f"C{i}", alpha=0.5)
-            means = [mean(errors_of(teachers.get((kind, v, method)))) for v in NU0]
-            axes[0].plot(memory, means, line, color=f"C{i}", label=f"{kind}, {method}")
+            each = [errors_of(teachers.get((kind, v, method)), "first") for v in NU0]
+            for m, errors in zip(memory, each, strict=True):
+                kept = [e for e in errors if e is not None]
+                axes[0].plot([m] * len(kept), kept, ".", color=f"C{i}", alpha=0.5)
+            axes[0].plot(memory, list(map(mean, each)), line, color=f"C{i}",
+                         label=f"{kind}, {method}")  # fmt: skip
     axes[0].axhline(1, color="0.8", zorder=0)
-    axes[0].set(title="Students of ever longer memory", xscale="log", yscale="log",
-                xlabel="teacher's memory 1 / (1 - ν0)", ylabel="error / variance")  # fmt: skip
+    axes[0].set(title="Ever longer memory (fewer batches)", xscale="log", yscale="log",
+                xlabel="teacher's memory 1 / (1 - ν0)", ylabel="error / variance",
+                ylim=(1e-8, 10))  # fmt: skip
     axes[0].legend(frameon=False)
     for ax, method in zip(axes[1:], STEPS, strict=True):
-        for i, kind in enumerate(CHANGES):
-            errors = errors_of(teachers.get((kind, NU0[-1], method)))
-            ax.bar(i, mean(errors), color=f"C{i}", alpha=0.6)
-            kept = [e for e in errors if e is not None]
-            ax.plot([i] * len(kept), kept, "k.", zorder=3)
+        for which, style in (("first", "o"), ("runs", "_")):
+            for i, kind in enumerate(CHANGES):
+                errors = errors_of(teachers.get((kind, NU0[-1], method)), which)
+                kept = [e for e in errors if e is not None]
+                ax.plot([i] * len(kept), kept, style, color=f"C{i}", ms=7 if style == "o" else 18)
+            ax.plot([], [], style, color="0.4", label=budget(NU0[-1], method, which))
         ax.axhline(1, color="0.8", zorder=0)
-        ax.set_yscale("log")
-        ax.set_ylim(bottom=1e-7)
         ax.set_xticks(range(len(CHANGES)), [k.replace(" ", "\n") for k in CHANGES], fontsize=8)
-        ax.set(title=f"From dense to LRU, {method} (ν0 = {NU0[-1]})", ylabel="error / variance")
+        ax.set(title=f"From dense to LRU, {method} (ν0 = {NU0[-1]})", ylabel="error / variance",
+               yscale="log", ylim=(1e-8, 10))  # fmt: skip
+        ax.legend(frameon=False, loc="lower left")
     figure.savefig(RESULTS / "curse_3_3.png", dpi=90)
 
 

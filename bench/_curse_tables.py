@@ -1,9 +1,11 @@
 """The table of the curse's experiments, in Markdown."""
 
+import itertools
+
 import numpy as np
 from _curse_deep import NU0 as DEEP_NU0
 from _curse_deep import STACKS
-from _curse_teachers import CHANGES, CHUNK, NU0, SEEDS, STEPS
+from _curse_teachers import CHANGES, CHUNK, NU0, STEPS, batches_to_choose
 
 
 def table(found: dict, verdict: str) -> str:
@@ -29,10 +31,6 @@ def energies(rows: list) -> list[str]:
     return [*lines, ""]
 
 
-def number(value: float | None) -> str:
-    return "diverged" if value is None else f"{value:.2g}"
-
-
 def span(errors: list) -> str:
     """Geometric mean, and the least and the greatest."""
     if not errors:
@@ -45,40 +43,55 @@ def span(errors: list) -> str:
     return f"{mean:.2g} ({min(errors):.2g} to {max(errors):.2g})"
 
 
-def errors_of(setting: dict | None) -> list:
-    return [] if setting is None else [r["error"] for r in setting["runs"]]
+def errors_of(setting: dict | None, which: str) -> list:
+    """Errors of the seeds: ``which`` is "first", after a part of the batches, or "runs"."""
+    return [] if setting is None else [r["error"] for r in setting[which]]
+
+
+def budget(nu0: float, method: str, which: str) -> str:
+    count = STEPS[method] if which == "runs" else batches_to_choose(nu0, method)
+    return f"{count:,} batches"
 
 
 def students(teachers: dict) -> list[str]:
     lines = [
         "## Students of teachers with ever longer memory (figure 3.3.A)", "",
-        "Error over the variance of the target in the last tenth of training: geometric mean of "
-        f"{len(SEEDS)} seeds (least to greatest). BPTT: {STEPS['BPTT']:,} batches. Online: "
-        f"{STEPS['online']:,}, in chunks of {CHUNK['online']}, RTRL; SnAp-1 where dense. 1 is a "
-        "student that says nothing.", "",
-        "| student | trained | " + " | ".join(f"ν0 = {v}" for v in NU0) + " |",
-        "|---|---|" + "---:|" * len(NU0),
+        "Error over the variance of the target in the last tenth of training, whose rate falls to "
+        "0: geometric mean of the seeds (least to greatest). 1 is a student that says nothing. "
+        f"Online: in chunks of {CHUNK['online']}, RTRL; SnAp-1 where dense.", "",
+        "| student | trained | batches | " + " | ".join(f"ν0 = {v}" for v in NU0) + " |",
+        "|---|---|---|" + "---:|" * len(NU0),
     ]  # fmt: skip
-    for kind in ("LRU", "dense"):
-        for method in STEPS:
-            cells = [span(errors_of(teachers.get((kind, v, method)))) for v in NU0]
-            lines.append(f"| {kind} | {method} | " + " | ".join(cells) + " |")
+    for kind, method, which in itertools.product(("LRU", "dense"), STEPS, ("first", "runs")):
+        cells = [span(errors_of(teachers.get((kind, v, method)), which)) for v in NU0]
+        counts = [budget(v, method, which).split()[0] for v in NU0]
+        shown = " or ".join(dict.fromkeys(counts))
+        lines.append(f"| {kind} | {method} | {shown} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
 def changes(teachers: dict) -> list[str]:
+    nu0 = NU0[-1]
+    columns = list(itertools.product(STEPS, ("first", "runs")))
     lines = [
-        f"## From dense to LRU, a change at a time (figure 3.3.B, ν0 = {NU0[-1]})", "",
-        "The power of ten of the rate was chosen on another seed with a tenth of the batches; * "
-        "where it is the first or the last that was tried.", "",
-        "| student | BPTT | 10^ | online | 10^ |", "|---|---:|---:|---:|---:|",
+        f"## From dense to LRU, a change at a time (figure 3.3.B, ν0 = {nu0})", "",
+        "The power of ten of the rate was chosen on another seed with the smaller number of "
+        "batches; * where it is the first or the last that was tried. Dense students began with "
+        "the teacher's moduli or with ν0 = 0, whichever was better: ν0 = 0.", "",
+        "| student | " + " | ".join(
+            f"{m}, {budget(nu0, m, which)}" + (" | 10^" if which == "first" else "")
+            for m, which in columns
+        ) + " |",
+        "|---|" + "---:|" * (len(columns) + len(STEPS)),
     ]  # fmt: skip
     for kind in CHANGES:
         cells = []
-        for method in STEPS:
-            setting = teachers.get((kind, NU0[-1], method))
-            power = "" if setting is None else f"{setting['power']:g}{'*' * setting['edge']}"
-            cells += [span(errors_of(setting)), power]
+        for method, which in columns:
+            setting = teachers.get((kind, nu0, method))
+            cells.append(span(errors_of(setting, which)))
+            if which == "first":
+                edge = setting and "*" * setting["edge"]
+                cells.append("" if setting is None else f"{setting['power']:g}{edge}")
         lines.append(f"| {kind} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 

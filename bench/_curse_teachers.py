@@ -56,7 +56,9 @@ def batches_to_choose(nu0: float, method: str) -> int:
 def student_of(
     kind: str, nu0: float, method: str, seeds: tuple[int, ...] = SEEDS, *, missing: bool = True
 ) -> dict[str, Any] | None:
-    """Choose the rate on a validation seed with a part of the batches; then train every seed.
+    """Choose the rate on a validation seed with a part of the batches; then train the seeds.
+
+    Every seed for so many batches (``first``), and those asked for to the end (``runs``).
 
     Where ``missing`` is false, nothing is trained: what there is, or None where nothing is.
     """
@@ -76,10 +78,13 @@ def student_of(
     errors = {c: r["error"] for c, r in tried.items()}  # None where a run diverged
     power, start = min(errors, key=lambda c: np.inf if errors[c] is None else errors[c])
     chosen = f"at_{power}" + ("" if start == nu0 else "_short")
+    short = batches_to_choose(nu0, method)
+    first = [run(f"{chosen}_first_{seed}", power, start, seed, short) for seed in SEEDS]
     runs = [run(f"{chosen}_seed_{seed}", power, start, seed, STEPS[method]) for seed in seeds]
     powers = [p for p, _ in tried]
     return {
         "power": power, "start": start, "edge": power in (powers[0], powers[-1]),
+        "first": [r for r in first if r is not None],
         "runs": [r for r in runs if r is not None],
         "choice": {f"{p} {s}": e for (p, s), e in errors.items()},
     }  # fmt: skip
@@ -140,7 +145,7 @@ def main() -> None:
     parser.add_argument("student", choices=CHANGES)
     parser.add_argument("nu0", type=float)
     parser.add_argument("method", choices=list(STEPS))
-    parser.add_argument("seeds", type=int, nargs="*", default=SEEDS)
+    parser.add_argument("seeds", type=int, nargs="*", help="to train to the end")
     asked = parser.parse_args()
     found = student_of(asked.student, asked.nu0, asked.method, tuple(asked.seeds))
     print(asked, found and found["choice"], flush=True)
