@@ -22,6 +22,7 @@ from analysis.learners import (
 
 import rtrl
 from rtrl.analysis._findings import findings
+from rtrl.analysis._page import draw_page
 
 
 def diagnose(state, xs, ys, **more):
@@ -151,6 +152,11 @@ def test_nothing_is_touched_and_the_page_is_drawn(healthy, well, tmp_path):
     (panel,) = [ax for ax in figure.axes if "Effective" in ax.get_title()]
     drawn, layer = panel.lines[1].get_ydata(), well.measured.layers[1]
     np.testing.assert_allclose(drawn, layer.rate * layer.retention[1:])  # the optimizer's times f
+    without = [layer._replace(rate=np.nan)]  # as of a filter
+    filtered = well.measured._replace(layers=without)
+    (panel,) = [a for a in draw_page(filtered, ["Nothing"]).axes if "Effective" in a.get_title()]
+    np.testing.assert_allclose(panel.lines[0].get_ydata(), layer.retention[1:])
+    assert "what modules keep" in panel.get_legend_handles_labels()[1][0]
     assert page.stat().st_size > 10_000
     assert "layers[0]" in well.table() and "LRU" in well.table()
 
