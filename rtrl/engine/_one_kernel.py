@@ -13,6 +13,7 @@ are.
 """
 
 import contextlib
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from rtrl.engine._jaxpr import subprograms
 
@@ -152,9 +153,8 @@ def _marked(jaxpr: Jaxpr, given: list[Any]) -> list[Any]:
     def unmarked(*given):  # the call is marked, not what it does
         with set_xla_metadata(**dict.fromkeys(MARKS)):
             read = sum(map(_first, given), jnp.zeros((), jnp.float32))
-            bits = jax.lax.bitcast_convert_type(read, jnp.uint32)
-            was_read = bits >> 1 <= 0x7FFFFFFF  # always, which XLA does not see
-            return *_run(jaxpr, _behind(was_read, given)), read
+            given, read = _behind(read, given)
+            return *_run(jaxpr, given), read
 
     with set_xla_metadata(**MARKS):
         *found, read = jax.jit(unmarked, inline=False)(*_unknown(given))
@@ -182,20 +182,30 @@ def _first(a: Array) -> Float[Array, ""]:
     return (a.real if jnp.iscomplexobj(a) else a).astype(jnp.float32)
 
 
-def _behind(was_read: Bool[Array, ""], leaves: Sequence[Array]) -> list[Array]:
-    """The arrays, the small ones to be had once a predicate is there."""
-    behind = list(leaves)
-    small = [
-        i for i, a in enumerate(leaves)
-        if a.size <= SMALL and not jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
-    ]  # fmt: skip
+def _behind(
+    read: Float[Array, ""], leaves: Sequence[Array]
+) -> tuple[list[Array], Float[Array, ""]]:
+    """The arrays, the small ones to be had once a number is there, and this number again.
+
+    They wait as one array of each kind, so that nothing reads any more what they were given in, and
+    results can take its place: a copy of every one would be a kernel by itself.
+    """
+    behind, kinds = list(leaves), dict[Any, list[int]]()
+    for i, a in enumerate(leaves):
+        if a.size <= SMALL and not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            kinds.setdefault(a.dtype, []).append(i)
+    packed = [jnp.concatenate([leaves[i].ravel() for i in kind]) for kind in kinds.values()]
+    bits = jax.lax.bitcast_convert_type(read, jnp.uint32)
+    was_read = bits >> 1 <= 0x7FFFFFFF  # always, which XLA does not see
     # A branch, as a choice would be made again wherever a number is used.
-    found = jax.lax.cond(
-        was_read, lambda a: a, lambda a: [*map(jnp.zeros_like, a)], [leaves[i] for i in small]
+    packed, read = jax.lax.cond(
+        was_read, lambda a: a, lambda a: jax.tree.map(jnp.zeros_like, a), (packed, read)
     )
-    for i, a in zip(small, found, strict=True):
-        behind[i] = a
-    return behind
+    for array, kind in zip(packed, kinds.values(), strict=True):
+        ends = itertools.accumulate(leaves[i].size for i in kind)
+        for i, end in zip(kind, ends, strict=True):
+            behind[i] = array[end - leaves[i].size : end].reshape(leaves[i].shape)
+    return behind, read
 
 
 def _fits(jaxpr: Jaxpr) -> bool:
