@@ -59,7 +59,9 @@ def draw_teachers(teachers: dict) -> None:
             for i, kind in enumerate(CHANGES):
                 errors = errors_of(teachers.get((kind, NU0[-1], method)), which)
                 kept = [e for e in errors if e is not None]
-                ax.plot([i] * len(kept), kept, style, color=f"C{i}", ms=7 if style == "o" else 18)
+                ax.plot(
+                    [i] * len(kept), kept, style, color=f"C{i}", ms=7 if style == "o" else 18, mew=2
+                )
             ax.plot([], [], style, color="0.4", label=budget(NU0[-1], method, which))
         ax.axhline(1, color="0.8", zorder=0)
         ax.set_xticks(range(len(CHANGES)), [k.replace(" ", "\n") for k in CHANGES], fontsize=8)
