@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from _learnability_runs import BATCH, CELLS, COEFFICIENTS, LAGS, LENGTH, SHARES, STEPS, N
+from _learnability_runs import SHARES, STEPS
+from _learnability_task import BATCH, CELLS, COEFFICIENTS, LAGS, LENGTH, N
 from scipy.stats import spearmanr
 
 from rtrl import analysis

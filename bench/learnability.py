@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 from _analysis_runs import RESULTS, kept
-from _learnability_runs import CELLS, LAGS, STEPS, attainable_at_first, experiments, name_of, train
+from _learnability_runs import STEPS, attainable_at_first, experiments, name_of, train
 from _learnability_tables import Runs, at, predicted, sizes, table, window
+from _learnability_task import CELLS, LAGS
 
 from rtrl import analysis
 
