@@ -152,7 +152,8 @@ def _marked(jaxpr: Jaxpr, given: list[Any]) -> list[Any]:
 
     def unmarked(*given):  # the call is marked, not what it does
         with set_xla_metadata(**dict.fromkeys(MARKS)):
-            given, read = _behind(given)
+            read = sum(map(_first, given), jnp.zeros((), jnp.float32))
+            given, read = _behind(read, given)
             return *_run(jaxpr, given), read
 
     with set_xla_metadata(**MARKS):
@@ -181,8 +182,10 @@ def _first(a: Array) -> Float[Array, ""]:
     return (a.real if jnp.iscomplexobj(a) else a).astype(jnp.float32)
 
 
-def _behind(leaves: Sequence[Array]) -> tuple[list[Array], Float[Array, ""]]:
-    """The arrays, the small ones to be had once all are read, and a number that was read of all.
+def _behind(
+    read: Float[Array, ""], leaves: Sequence[Array]
+) -> tuple[list[Array], Float[Array, ""]]:
+    """The arrays, the small ones to be had once a number is there, and this number again.
 
     They wait as one array of each kind, so that nothing reads any more what they were given in, and
     results can take its place: a copy of every one would be a kernel by itself.
@@ -192,9 +195,6 @@ def _behind(leaves: Sequence[Array]) -> tuple[list[Array], Float[Array, ""]]:
         if a.size <= SMALL and not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
             kinds.setdefault(a.dtype, []).append(i)
     packed = [jnp.concatenate([leaves[i].ravel() for i in kind]) for kind in kinds.values()]
-    waiting = {i for kind in kinds.values() for i in kind}
-    large = [a for i, a in enumerate(leaves) if i not in waiting]
-    read = sum(map(_first, [*packed, *large]), jnp.zeros((), jnp.float32))
     bits = jax.lax.bitcast_convert_type(read, jnp.uint32)
     was_read = bits >> 1 <= 0x7FFFFFFF  # always, which XLA does not see
     # A branch, as a choice would be made again wherever a number is used.
