@@ -9,8 +9,9 @@ import pytest
 from cases import data, network, squared_error
 
 import rtrl
+from rtrl.engine import Range
 from rtrl.learners import _update
-from rtrl.learners._proven import STEEPEST, STEPS, prove
+from rtrl.learners._proven import STEEPEST, STEPS, judged, prove
 
 T = 3 * STEPS + 5
 PROVEN = {
@@ -22,6 +23,8 @@ PROVEN = {
     "adagrad": optax.adagrad(1e-2),
     "lion": optax.lion(1e-3),
     "a rate in an array": optax.adam(jnp.asarray(1e-3)),
+    "adamax": optax.adamax(1e-3),
+    "a rate in the state": optax.inject_hyperparams(optax.sgd)(0.1),
     "bounded": optax.chain(optax.clip(1.0), optax.adam(1e-3)),
 }
 
@@ -33,6 +36,7 @@ def of_single(function):
 
 
 NOT_PROVEN = {
+    "an inverse": of_single(lambda g: 1e-3 * g**-1),
     "a division": of_single(lambda g: 1 / g),
     "an exponential": of_single(jnp.exp),
     "a large rate": optax.sgd(1e30),
@@ -159,3 +163,12 @@ def test_an_overflow_is_left_out_wherever_it_comes(where):
     assert list(np.flatnonzero(out.skipped)) == [where]
     for a in jax.tree.leaves(eqx.filter(state.model, eqx.is_inexact_array)):
         assert np.isfinite(a).all()
+
+
+@pytest.mark.parametrize("kind", [bool, jnp.int4, jnp.uint8, jnp.int32, jnp.bfloat16])
+def test_numbers_of_every_kind_are_judged(kind):
+    within, one = Range(0.0, 1.0), jnp.ones(2, kind)
+    assert [*map(bool, judged(one, [within]))] == [True, True]
+    assert [*map(bool, judged(one, [Range(2.0, 3.0)]))] == [True, False]
+    if jnp.issubdtype(kind, jnp.floating):
+        assert [*map(bool, judged(one * jnp.nan, [within]))] == [False, False]
