@@ -75,7 +75,7 @@ def test_what_is_proven_holds_at_the_very_edge(name):
     found = proof(optimizer, params)
     leaves, structure = jax.tree.flatten((params, optimizer.init(params)))
     for end in (min, max):
-        worst = [jnp.full_like(a, end(r)) for a, r in zip(leaves, found.ranges, strict=True)]
+        worst = [jnp.full_like(a, end(r[:2])) for a, r in zip(leaves, found.ranges, strict=True)]
         params, state = jax.tree.unflatten(structure, worst)
         for t in range(STEPS):
             slope = jnp.full(4, STEEPEST) * jnp.array([1, -1, (-1) ** t, 0])
