@@ -66,8 +66,8 @@ class Ranges:
     """The `Range` of a value as it is computed, rounding and all.
 
     Values are real numbers, integers (which must not wrap around) and truths. Between two numbers
-    means: no intermediate result of what was read can be infinite or NaN either, as half the
-    largest number is kept as a distance.
+    means: no intermediate result of what was read can be infinite or NaN either, as a
+    sixteenth of the largest number is not exceeded.
     """
 
     of_values = True
@@ -242,7 +242,7 @@ def _rounded(found: Range, dtype: Any, terms: int) -> Range:
     low, high = (max(0.0, low - slack(low)) if low >= 0 else low - slack(low)), high + slack(high)
     if found.high <= 0:
         high = min(0.0, high)
-    most = float(kind.max) / 2
+    most = float(kind.max) / 16  # the inverse of which is no number that is taken for zero
     fits = max(-low, high) < most and (product is None or product.fit(most))
     return Range(low, high, product) if fits else UNKNOWN
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rtrl.engine import Range, Ranges, read
 
+EMPTY = np.zeros((0, 3), "f4")
 KEY, HALF = jax.random.key(0), jnp.asarray(0.1, jnp.bfloat16)
 FUNCTIONS = {
     "sums": lambda x, y: x + y - 2 * x,
@@ -74,7 +75,10 @@ NOT_FINITE = {
     "an inverse as a power": lambda x: jax.lax.pow(x, jnp.full_like(x, -3)),
     "an inverse of a power that is lost": lambda x: (jnp.abs(x) + 1e-19) ** -2,
     "divided by what is cut to zero": lambda x: 1 / (jnp.abs(x) * 0.1 + 0.5).astype(jnp.int32),
-    "divided by what may be taken for zero": lambda x: x / 1e-38,
+    "divided by what may be taken for zero": lambda x: x * 0.01 / 1e-38,
+    "an inverse root of that": lambda x: x + jax.lax.rsqrt(jnp.full_like(x, 1e-40)),
+    "from below": lambda x: x + jax.lax.rsqrt(jnp.abs(jnp.full_like(x, -1e-40))),
+    "nothing at all": lambda x: x + jnp.asarray(EMPTY).sum(),
     "the largest of none": lambda x: jax.lax.reduce_max(x[:0], (0,)) + x,
     # Where XLA regroups factors, it meets infinity or zero on the way.
     "a quotient below": lambda x: 1e20 / (1e30 / (x + 1e20)),

@@ -63,6 +63,17 @@ def test_no_proof_where_numbers_may_overflow(name):
     assert proof(NOT_PROVEN[name], {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}) is None
 
 
+def test_no_proof_by_a_rate_that_is_not_at_hand():
+    found = []
+
+    def update(rate):
+        found.append(proof(optax.sgd(rate), jnp.ones(3)))
+        return rate
+
+    jax.vmap(update)(jnp.ones(2))
+    assert found == [None]
+
+
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.complex64])
 def test_no_proof_for_other_numbers(dtype):
     assert proof(optax.sgd(0.1), jnp.ones(3, dtype)) is None
