@@ -107,7 +107,7 @@ class Ranges:
             return inputs
         if all(map(_is_truth, outs)) and (name in LOGICAL or name in COMPARISONS):
             return [_compared(name, inputs)] * len(outs)
-        if name == "select_n" and inputs[0] in (NEVER, SURELY) and len(inputs) == 3:
+        if name == "select_n" and inputs[0] in (NEVER, SURELY):
             return [inputs[1 + int(inputs[0].low)]]  # of the other nothing need be known
         whole = any(jnp.issubdtype(out.dtype, jnp.integer) for out in outs)
         if not all(a.known for a in inputs) or (whole and name not in OF_INTEGERS):
@@ -145,8 +145,6 @@ def _result(eqn: Any, name: str, inputs: list[Range]) -> tuple[Range, int]:
     if name in MOVES:
         return (a if eqn.invars[0].aval.size else UNKNOWN), 1  # the largest of none
     if name == "convert_element_type":
-        if _is_truth(eqn.outvars[0].aval):
-            return TRUTH, 1
         whole = jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.integer)
         return (Range(math.trunc(a.low), math.trunc(a.high)) if whole else a), 1
     if name in ("add", "add_any"):

@@ -35,6 +35,8 @@ FUNCTIONS = {
     "a logarithm": lambda x, y: jnp.log(x * x + 1),
     "a branch": lambda x, y: jax.lax.cond(x[0] > 0, lambda: x + 1, lambda: y * 2),
     "a call": lambda x, y: jax.jit(lambda a: a * 2)(x) + jax.nn.relu(y),
+    "a barrier": lambda x, y: jax.lax.optimization_barrier((x, y))[0] * y,
+    "a truth as a number": lambda x, y: (x * 100).astype(bool).astype("f4") + y,
     "a loop": lambda x, y: jax.lax.fori_loop(0, 3, lambda _, c: jnp.tanh(c + y), x),
     "integers": lambda x, y: (jnp.asarray(3) + jnp.where(x > 0, 1, 2)) * x,
     "half precision": lambda x, y: (x.astype(jnp.bfloat16) * y.astype(jnp.bfloat16)).astype("f4"),
@@ -94,6 +96,8 @@ NOT_FINITE = {
         jnp.float32
     ),
     "a quotient of integers": lambda x: jax.lax.div(jnp.int32(1), jnp.int32(2)) + x,
+    "limits of no number": lambda x: jnp.clip(jnp.sqrt(x), -1.0, 1.0),
+    "a bounded function of no number": lambda x: jnp.cos(jnp.log(x)),
     "complex": lambda x: jax.lax.complex(x, x),
 }
 
