@@ -89,9 +89,7 @@ def joining_kernels() -> Iterator[list[bool]]:
         _asked.reset(token)
 
 
-def one_kernel(
-    function: Callable[..., Any], *operands: Any, arrays: int | None = None, when: bool = True
-) -> Any:
+def one_kernel(function: Callable[..., Any], *operands: Any, when: bool = True) -> Any:
     """Give ``function(*operands)``, as one kernel where `joining_kernels` allows for it.
 
     Only what is known to be arithmetic, on small arrays and without products of large matrices, is
@@ -100,8 +98,6 @@ def one_kernel(
     Args:
         function: of pytrees; of what it is given and gives, arrays alone differ from call to call.
         operands: what it is called with.
-        arrays: of how many arrays it may be a kernel; where there are more, what the function
-            itself asks for may be.
         when: false where it would not pay, which saves looking.
     """
     done = _asked.get()
@@ -110,7 +106,7 @@ def one_kernel(
     dynamic, static = eqx.partition(operands, eqx.is_array)
     leaves, structure = jax.tree.flatten(dynamic)
     size = sum(a.size * a.dtype.itemsize for a in leaves)
-    if size > LARGEST or (arrays is not None and len(leaves) > arrays):
+    if size > LARGEST:
         return function(*operands)
     rest: list[Any] = []
 

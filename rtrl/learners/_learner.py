@@ -55,8 +55,8 @@ class OnlineLearner(eqx.Module):
             parameter or a number of the optimizer's state so, is left out whole; ``out.skipped``
             counts. (Most updates of a `scan` are proven to be finite rather than tested, where the
             optimizer's code allows.) ``"raise"``: any of these raises `NonFiniteError` after the
-            call, with the untouched state as ``error.state``; this waits for every call and donates
-            nothing.
+            call, with the untouched state as ``error.state``; this waits for every call and
+            donates nothing.
             ``"ignore"``: nothing is looked for, for data that are known to be good: one NaN in an
             input, a target, a gradient or an update spreads and ends learning. It takes no guard.
         guard: bounds how far one sample can move the learner, see `Guard`; ``None``: nothing stands
