@@ -172,7 +172,7 @@ def _result(eqn: Any, name: str, inputs: list[Range]) -> tuple[Range, int]:
     if name == "rsqrt" and a.low > 0:
         return Range(1 / math.sqrt(a.high), 1 / math.sqrt(a.low)), 1
     if name in RISING and a.low >= RISING[name][1]:
-        return Range(*map(RISING[name][0], a[:2])), 1
+        return Range(RISING[name][0](a.low), RISING[name][0](a.high)), 1
     if name == "round":
         return Range(math.floor(a.low), math.ceil(a.high)), 1
     if name in ("sin", "cos", "erf", "sign"):
@@ -185,7 +185,7 @@ def _result(eqn: Any, name: str, inputs: list[Range]) -> tuple[Range, int]:
     if name == "clamp":
         least, a, most = inputs
         return Range(
-            *(min(max(x, y), z) for x, y, z in zip(least[:2], a[:2], most[:2], strict=True))
+            min(max(least.low, a.low), most.low), min(max(least.high, a.high), most.high)
         ), 1
     if name == "select_n":
         _, *cases = inputs
@@ -204,10 +204,8 @@ def _power_of(a: Range, exponent: int) -> Range:
         low, high = _power_of(a, -exponent)[:2]
         far = min(abs(low), abs(high)) > 2 * TINY and (low > 0 or high < 0)
         return Range(1 / high, 1 / low) if far else UNKNOWN
-    ends = sorted(float(x) ** exponent for x in a[:2])
-    if exponent % 2 == 0 and a.low < 0 < a.high:
-        ends[0] = 0.0
-    return Range(*ends)
+    low, high = sorted((float(a.low) ** exponent, float(a.high) ** exponent))
+    return Range(0.0 if exponent % 2 == 0 and a.low < 0 < a.high else low, high)
 
 
 def _corners(function: Callable[[float, float], float], a: Range, b: Range) -> Range:

@@ -29,6 +29,7 @@ FUNCTIONS = {
     "a choice": lambda x, y: jnp.where(x > y, x, -y),
     "a choice that is made": lambda x, y: jnp.where(x < 100, x, jnp.inf),
     "a choice of three": lambda x, y: jax.lax.select_n(jnp.full_like(x, 2, int), x, y, x + y),
+    "an absolute value": lambda x, y: 1 / jnp.abs(x - 5) + 1 / jnp.abs(y + 5),
     "limits": lambda x, y: jnp.clip(x, -0.5, 1.5) + jnp.maximum(y, 0.25),
     "steps": lambda x, y: jnp.floor(x) + jnp.ceil(y) + jnp.round(x),
     "sums of many": lambda x, y: jnp.stack([x, y, x, y]).sum() + jnp.concatenate([x, y])[0],
@@ -84,6 +85,8 @@ NOT_FINITE = {
     "the largest of none": lambda x: jax.lax.reduce_max(x[:0], (0,)) + x,
     # Where XLA regroups factors, it meets infinity or zero on the way.
     "a quotient below": lambda x: 1e20 / (1e30 / (x + 1e20)),
+    "the opposite of one": lambda x: 1e20 / -(1e30 / (x + 1e20)),
+    "the absolute value of one": lambda x: 1e20 / jnp.abs(1e30 / (x + 1e20)),
     "quotients one after another": lambda x: x * 1e-10 / 1e-20 / 1e-20,
     "factors one after another": lambda x: x * 1e-35 * 1e30 * 1e20,
     "a key at hand": lambda x: x + jax.random.uniform(KEY),

@@ -183,3 +183,9 @@ def test_numbers_of_every_kind_are_judged(kind):
     assert [*map(bool, judged(one, [Range(2.0, 3.0)]))] == [True, False]
     if jnp.issubdtype(kind, jnp.floating):
         assert [*map(bool, judged(one * jnp.nan, [within]))] == [False, False]
+
+
+def test_only_what_is_never_negative_is_taken_to_be_so():
+    adam = proof(optax.adam(1e-3), jnp.ones(3))
+    assert adam is not None
+    assert [r.low < 0 for r in adam.ranges] == [True, False, True, False]  # count, mu, nu
