@@ -73,10 +73,10 @@ class Ranges:
     of_values = True
 
     def constant(self, value: Any) -> Range:
-        at_hand = value is not None and not isinstance(value, Tracer)
-        if not at_hand or not _is_real(getattr(value, "dtype", type(value))):
+        if value is None or isinstance(value, Tracer):
             return UNKNOWN
-        if not np.size(value) or not getattr(value, "is_fully_addressable", True):
+        elsewhere = not getattr(value, "is_fully_addressable", True)
+        if elsewhere or not _is_real(getattr(value, "dtype", type(value))) or not np.size(value):
             return UNKNOWN
         a = np.asarray(value)
         low, high = float(a.min()), float(a.max())
