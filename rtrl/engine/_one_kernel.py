@@ -38,7 +38,7 @@ MARKS = {"inlineable": "false", "xla_cpu_small_call": "true"}
 #: Bytes of all arguments up to which it pays: larger arrays keep several cores busy.
 LARGEST = 1 << 22
 #: Operations up to which compiling one kernel does not take much longer than compiling many.
-LONGEST = 8000
+LONGEST = 20_000
 #: Multiplications of a product of matrices up to which it pays: a kernel has no library for them.
 PRODUCT = 1 << 12
 #: Numbers of an argument that may as well be copied.

@@ -51,7 +51,8 @@ def prove(
     slope = Range(-2 * STEEPEST, 2 * STEEPEST)
 
     def one(ranges: list[Range]) -> list[Range]:
-        return read(Ranges(), closed.jaxpr, [*ranges, *[slope] * steep], closed.consts)
+        after = read(Ranges(), closed.jaxpr, [*ranges, *[slope] * steep], closed.consts)
+        return [Range(a.low, a.high) for a in after]  # what was stored is one number
 
     # Of the optimizer's numbers those are taken to be never negative of which that is found.
     ranges = [
@@ -77,6 +78,8 @@ def judged(new: PyTree[Array], ranges: list[Range]) -> tuple[Bool[Array, ""], Bo
     """
 
     def outside(a: Array, of: Range) -> Array:
+        if not jnp.issubdtype(a.dtype, jnp.floating):
+            a = a.astype(jnp.float32)
         much = jnp.where(jnp.isfinite(a), 1.0, jnp.inf)
         return jnp.where((a >= of.low) & (a <= of.high), 0.0, much).astype(jnp.float32)
 
