@@ -43,7 +43,7 @@ Does not:
   training.
 - The tail index acts against the theory. It says that heavier tails shorten windows; here the
   gradients of cells that learn nothing are Gaussian (2.0), and tails get heavier as lags are
-  learned. With one index for all the correlation rises to about a half.
+  learned. With one index for all the correlation rises to 0.6.
 - The envelope hardly tells cells apart. After training, DiagGate, LSTM and LRU keep about as much
   over 64 timesteps, and recover there 0.02, 0.04 to 0.14, and 0.7 to 1.
 - The constant is none: f at the measured window, which the theory holds to be one threshold,
