@@ -51,7 +51,7 @@ Does not:
 
 What does go with the windows is what modules bring to the output: mu times what the input writes
 and what the readout reads. It is near to what is measured, and no forecast: at first it says
-nothing.
+little.
 
 And what no rate shows: independent leaky modules keep the past, but mixed. The best readout of
 their states recovers a fifth of the coefficient at lag 4 untrained, a quarter to a third trained,
