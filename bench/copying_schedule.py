@@ -118,6 +118,10 @@ class Members:
         )
         state = params, jax.vmap(self.optimizer.init)(params)
         self.kept = (state, np.zeros((len(keys), updates // BLOCK)))  # and the losses of all blocks
+        self.command = (
+            f'python bench/copying_schedule.py --cell "{cell}" --rule "{rule}" --updates {updates} '
+            f"--rates {' '.join(f'{r:g}' for r in rates)} --seeds {' '.join(map(str, seeds))}"
+        )
         self.done = 0
         name = f"{slug(cell)}-{slug(rule)}-{updates}-{slug(str(self.members))}"
         self.checkpoint = folder / f"{name}.rtrl"
@@ -175,7 +179,7 @@ class Members:
                 "schedule": self.updates, "updates": self.done, "members": len(self.members),
                 "loss": [float(f"{m:.4g}") if math.isfinite(m) else None for m in losses],
                 "ms_per_update": round(1000 * seconds / BLOCK, 2),
-            } | provenance()  # fmt: skip
+            } | provenance() | {"command": self.command}  # fmt: skip
             file = file_of(self.cell, self.rule, rate, seed, self.updates)
             file.write_text(json.dumps(found) + "\n")
         print(f"{self.cell}, {self.rule}: update {self.done}, {seconds:.1f} s, losses",
@@ -247,6 +251,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only write the table")
     chosen = parser.parse_args()
     start = time.perf_counter()
+    jax.config.update("jax_default_matmul_precision", "highest")  # a GPU takes fewer digits else
     for folder in (RESULTS, chosen.checkpoints):
         folder.mkdir(parents=True, exist_ok=True)
     if not chosen.table:

@@ -150,7 +150,7 @@ def run(name: str, seed: int, data: Data) -> dict:
     return {
         "setting": name, "seed": seed, "rate": rate, "accuracy": accuracy,
         "seconds_per_batch": round(seconds, 4), "seconds": round(time.perf_counter() - start, 1),
-    } | provenance()  # fmt: skip
+    } | provenance() | {"command": "python bench/psmnist.py --data FOLDER"}  # fmt: skip
 
 
 def slug(name: str) -> str:
