@@ -313,7 +313,7 @@ def table() -> str:
     lines = [
         f"Accuracy over symbols 193 to 256 after {TIMESTEPS:,} timesteps of sequences of 1 to "
         f"{LONGEST}; in brackets over symbols 1 to {LONGEST}, where the two differ by .01 or more; "
-        "bold: .99 or better. One seed a figure; -: not run.",
+        "bold: .99 or better. Figures of two seeds, or of the one run; -: not run.",
         "",
         "| cell | rule | " + " | ".join(TASKS) + " |",
         "|---|---|" + "---|" * len(TASKS),
