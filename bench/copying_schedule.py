@@ -30,12 +30,13 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _copying_networks import CELLS, network
+from _copying_table import draw, table
 from _timing import provenance
 
 import rtrl
@@ -43,43 +44,6 @@ from rtrl.tasks import copying, copying_loss
 
 RESULTS = Path(__file__).parent / "results" / "copying_schedule"
 SAMPLES, BATCH, UPDATES, BLOCK = 20_000, 20, 25_000, 500
-
-
-class Kind(NamedTuple):
-    """A column of the table: features between the layers, depth, modules, cell, parameters."""
-
-    width: int
-    depth: int
-    modules: int
-    cell: Any
-    parameters: int
-
-
-class Linear(rtrl.cells.LinearRNN):
-    """A dense linear recurrence that begins as in the released code."""
-
-    def __init__(self, in_size: int, hidden_size: int, *, key):
-        A_key, B_key = jax.random.split(key)
-        A = jax.random.truncated_normal(A_key, -2, 2, (hidden_size, hidden_size))
-        self.A = A / math.sqrt(hidden_size)
-        self.B = jax.random.normal(B_key, (hidden_size, in_size)) / math.sqrt(in_size)
-
-
-class OneMask(rtrl.SequenceModel):
-    """Drops the same features of a sequence at all its timesteps, as the released code does."""
-
-    def __call__(self, xs, carry, *, key=None, **options):
-        keys = None if key is None else jnp.broadcast_to(key, len(xs))
-        return super().__call__(xs, carry, key=keys, **options)
-
-
-CELLS = {
-    "LRU": Kind(128, 4, 64, rtrl.cells.LRU, 268_430),
-    "LRU, one mask": Kind(128, 4, 64, rtrl.cells.LRU, 268_430),
-    "linear": Kind(146, 4, 64, Linear, 267_956),
-    "GRU, 1 layer": Kind(134, 1, 134, rtrl.cells.GRU, 269_488),
-    "GRU, 4 layers": Kind(91, 4, 91, rtrl.cells.GRU, 270_011),
-}
 #: Rule, timesteps per chunk, overlap.
 RULES: dict[str, tuple[rtrl.rules.Rule, int, int]] = {
     "spatial": (rtrl.Spatial(), 48, 0),
@@ -89,38 +53,6 @@ RULES: dict[str, tuple[rtrl.rules.Rule, int, int]] = {
     "RTRL, 16 + 16": (rtrl.RTRL(), 16, 16),
     "BPTT": (rtrl.BPTT(), 48, 0),
 }
-#: Final training loss, mean of five seeds: spatial, truncated, RTRL or SnAp-1, BPTT.
-PUBLISHED = {
-    "LRU": (0.466, 0.262, 0.00844, 7.59e-6),
-    "LRU, one mask": (0.466, 0.262, 0.00844, 7.59e-6),
-    "linear": (0.620, 0.581, 0.582, 1.07e-4),
-    "GRU, 1 layer": (0.626, 0.620, 0.316, 0.261),
-    "GRU, 4 layers": (0.655, 0.649, 0.327, 0.194),
-}
-
-
-def network(cell: str, key) -> rtrl.SequenceModel:
-    kind, more = CELLS[cell], {}
-    if kind.depth == 1:
-        hidden = eqx.nn.MLP(kind.width, 14, 1072, 1, key=jax.random.fold_in(key, 1))
-        more = {"glu": None, "activation": unchanged, "dropout": 0.0, "decoder": hidden}
-    model = (OneMask if cell == "LRU, one mask" else rtrl.SequenceModel)(
-        8, 14, kind.width, kind.depth, lambda size, key: kind.cell(size, kind.modules, key=key),
-        **{"dropout": 0.1} | more, key=key,
-    )  # fmt: skip
-    if kind.cell is rtrl.cells.GRU:  # its units are the features
-        model = eqx.tree_at(lambda m: [b.readout for b in m.layers], model, [units] * kind.depth)
-    sizes = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
-    assert sum(a.size for a in sizes) == kind.parameters, sum(a.size for a in sizes)
-    return model
-
-
-def units(output, x):
-    return output
-
-
-def unchanged(y):
-    return y
 
 
 class Members:
@@ -235,49 +167,6 @@ def file_of(cell: str, rule: str, rate: float, seed: int, updates: int) -> Path:
     return RESULTS / f"{slug(cell)}-{slug(rule)}-{rate:g}-{updates}-{seed}.json"
 
 
-def published(cell: str, rule: str) -> float | None:
-    online = "RTRL" if cell.startswith("LRU") else "SnAp-1"
-    rules = ("spatial", "truncated", online, "BPTT")
-    return PUBLISHED[cell][rules.index(rule)] if rule in rules else None
-
-
-def table() -> str:
-    """A line a cell, rule and schedule: the best rate, its seeds, the other rates."""
-    found: dict[tuple, dict[float, list[dict]]] = {}
-    for file in sorted(RESULTS.glob("*.json")):
-        r = json.loads(file.read_text())
-        line = found.setdefault((r["cell"], r["rule"], r["schedule"]), {})
-        line.setdefault(r["rate"], []).append(r)
-    lines = [
-        f"Mean training loss (dropout .1) of the last {BLOCK} updates: the mean over seeds at the "
-        "best rate, and all rates tried, in units of 1e-3 (a run that diverged is infinite).",
-        "",
-        "| cell | rule | updates | of | seeds | best rate | loss | lowest to highest | published "
-        "| loss by rate |",
-        "|---|---|---:|---:|---:|---:|---:|---|---:|---|",
-    ]
-    for cell, rule, schedule in sorted(found, key=order):
-        rates = {
-            rate: [math.inf if r["loss"][-1] is None else r["loss"][-1] for r in rows]
-            for rate, rows in sorted(found[cell, rule, schedule].items())
-        }
-        best = min(rates, key=lambda rate: np.mean(rates[rate]))
-        losses, done = rates[best], found[cell, rule, schedule][best][0]["updates"]
-        figure = published(cell, rule)
-        tried = ", ".join(f"{1000 * rate:g}: {np.mean(rates[rate]):.3g}" for rate in rates)
-        lines.append(
-            f"| {cell} | {rule} | {done:,} | {schedule:,} | {len(losses)} | {best:g} "
-            f"| {np.mean(losses):.3g} | {min(losses):.3g} to {max(losses):.3g} "
-            f"| {'-' if figure is None else f'{figure:.3g}'} | {tried} |"
-        )
-    return "\n".join(lines)
-
-
-def order(line: tuple[str, str, int]):
-    cell, rule, schedule = line
-    return list(CELLS).index(cell), -schedule, list(RULES).index(rule)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -304,8 +193,10 @@ def main() -> None:
         )
         while runs.done < runs.updates and time.perf_counter() - start < 60 * chosen.minutes:
             runs.block()
-    (RESULTS.parent / "copying_schedule.md").write_text(table() + "\n")
-    print(table())
+    results = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
+    (RESULTS.parent / "copying_schedule.md").write_text(table(results, BLOCK) + "\n")
+    draw(results, BLOCK, RESULTS.parent / "copying_schedule.png")
+    print(table(results, BLOCK))
 
 
 if __name__ == "__main__":
