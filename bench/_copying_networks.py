@@ -38,13 +38,14 @@ CELLS = {
 
 
 def network(cell: str, key) -> rtrl.SequenceModel:
-    kind, more = CELLS[cell], {}
+    kind = CELLS[cell]
+    more: dict[str, Any] = {"dropout": 0.1}
     if kind.depth == 1:
         hidden = eqx.nn.MLP(kind.width, 14, 1072, 1, key=jax.random.fold_in(key, 1))
         more = {"glu": None, "activation": unchanged, "dropout": 0.0, "decoder": hidden}
     model = rtrl.SequenceModel(
         8, 14, kind.width, kind.depth, lambda size, key: kind.cell(size, kind.modules, key=key),
-        **{"dropout": 0.1} | more, key=key,
+        key=key, **more,
     )  # fmt: skip
     if kind.cell is rtrl.cells.GRU:  # its units are the features
         model = eqx.tree_at(lambda m: [b.readout for b in m.layers], model, [units] * kind.depth)

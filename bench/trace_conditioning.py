@@ -194,23 +194,25 @@ def results() -> dict[tuple[str, str, int], dict]:
 
 def table(found: dict) -> str:
     lines = [
-        "Mean squared error of the predicted return over its variance, mean of eight seeds (lowest "
+        "Mean squared error of the predicted return over its variance, mean of the seeds (lowest "
         f"to highest), last fifth of {TIMESTEPS:,} timesteps; -: not run.",
         "",
-        "| cell | rule | " + " | ".join(f"delay {d}" for d in DELAYS) + " |",
-        "|---|---|" + "---:|" * len(DELAYS),
+        "| cell | rule | seeds | " + " | ".join(f"delay {d}" for d in DELAYS) + " |",
+        "|---|---|---|" + "---:|" * len(DELAYS),
     ]
     for cell, rule in itertools.product(CELLS, RULES):
-        cells = []
+        cells, counts = [], set()
         for delay in DELAYS:
             error = found[cell, rule, delay]["error"] if (cell, rule, delay) in found else None
             spread = f" ({min(error):.3f}-{max(error):.3f})" if error else ""
             cells.append(f"{np.mean(error):.3f}{spread}" if error else "-")
-        lines.append(f"| {cell} | {rule} | {' | '.join(cells)} |")
+            counts |= {len(error)} if error else set()
+        seeds = " or ".join(map(str, sorted(counts)))
+        lines.append(f"| {cell} | {rule} | {seeds} | {' | '.join(cells)} |")
     for key, name in (("without_memory", "without a memory"), ("known", "what can be known")):
         floor = {delay: r[key] for (_, _, delay), r in found.items()}
         cells = [f"{floor[d]:.3f}" if d in floor else "-" for d in DELAYS]
-        lines.append(f"| | *{name}* | {' | '.join(cells)} |")
+        lines.append(f"| | *{name}* | | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -225,9 +227,10 @@ def draw(found: dict, path: Path) -> None:
             delays = [d for d in DELAYS if (cell, rule, d) in found]
             if not delays:
                 continue
-            errors = np.array([found[cell, rule, d]["error"] for d in delays])
-            axes.plot(delays, errors.mean(1), color=colour, marker=marker, lw=2, label=rule)
-            axes.fill_between(delays, errors.min(1), errors.max(1), color=colour, alpha=0.2)
+            errors = [found[cell, rule, d]["error"] for d in delays]
+            mean, least, most = ([f(e) for e in errors] for f in (np.mean, min, max))
+            axes.plot(delays, mean, color=colour, marker=marker, lw=2, label=rule)
+            axes.fill_between(delays, least, most, color=colour, alpha=0.2)
         for key, name, style in (
             ("without_memory", "without a memory", ":"), ("known", "what can be known", "--"),
         ):  # fmt: skip
