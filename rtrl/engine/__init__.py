@@ -19,6 +19,7 @@ from rtrl.engine._contract import check_cell as check_cell
 from rtrl.engine._data import Chunk as Chunk
 from rtrl.engine._data import Past as Past
 from rtrl.engine._init_carry import init_carry as init_carry
+from rtrl.engine._jaxpr import read as read
 from rtrl.engine._matrices import apply_transposed as apply_transposed
 from rtrl.engine._matrices import choose_zero as choose_zero
 from rtrl.engine._modules import Modules as Modules
@@ -41,6 +42,8 @@ from rtrl.engine._placement import check_placement as check_placement
 from rtrl.engine._placement import of_carry as of_carry
 from rtrl.engine._placement import of_cell as of_cell
 from rtrl.engine._placement import pin as pin
+from rtrl.engine._range import Range as Range
+from rtrl.engine._range import Ranges as Ranges
 from rtrl.engine._recur import recur as recur
 from rtrl.engine._rule import LocalRule as LocalRule
 from rtrl.engine._rule import Pull as Pull
@@ -63,4 +66,5 @@ from rtrl.engine._xla import all_finite as all_finite
 from rtrl.engine._xla import branch as branch
 from rtrl.engine._xla import global_norm as global_norm
 from rtrl.engine._xla import seldom as seldom
+from rtrl.engine._xla import total as total
 from rtrl.engine._xla import total_square as total_square

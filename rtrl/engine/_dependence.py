@@ -21,8 +21,10 @@ class Dependence:
     reach every other that does such things.
     """
 
-    constant: Names = frozenset()
     of_values = True
+
+    def constant(self, value: Any) -> Names:
+        return frozenset()
 
     def __init__(self):
         self.side: Names = frozenset()

@@ -45,8 +45,10 @@ class Independence:
     alike is laid out like them; a value is mixed as soon as one such step can't be shown.
     """
 
-    constant: Layout = Reach.SHARED
     of_values = True
+
+    def constant(self, value: Any) -> Layout:
+        return Reach.SHARED
 
     def __init__(self, count: int):
         self.count = count

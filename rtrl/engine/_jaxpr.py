@@ -27,10 +27,12 @@ CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 class Property(Protocol[P]):
     """What may be known of a value."""
 
-    #: Of a value that depends on no argument.
-    constant: P
     #: Whether it speaks of values alone: then a custom derivative does not matter.
     of_values: bool
+
+    def constant(self, value: Any, /) -> P:
+        """What is known of a value that depends on no argument; it is None if not at hand."""
+        ...
 
     def either(self, a: P, b: P, /) -> P:
         """What is known of a value that is one or the other."""
@@ -53,13 +55,23 @@ class Property(Protocol[P]):
         ...
 
 
-def read(known: Property[P], jaxpr: Jaxpr, inputs: Sequence[P]) -> list[P]:
-    """Give what is known of a program's results from what is known of its arguments."""
-    values: dict[Any, P] = dict.fromkeys(jaxpr.constvars, known.constant)
+def read(
+    known: Property[P], jaxpr: Jaxpr, inputs: Sequence[P], constants: Sequence[Any] = ()
+) -> list[P]:
+    """Give what is known of a program's results from what is known of its arguments.
+
+    Args:
+        known: what may be known.
+        jaxpr: the program.
+        inputs: what is known of each of its arguments.
+        constants: the values that it has at hand, if they are.
+    """
+    values: dict[Any, P] = dict.fromkeys(jaxpr.constvars, known.constant(None))
+    values |= zip(jaxpr.constvars, map(known.constant, constants), strict=False)
     values |= zip(jaxpr.invars, inputs, strict=True)
 
     def look_up(atom) -> P:
-        return known.constant if isinstance(atom, Literal) else values[atom]
+        return known.constant(atom.val) if isinstance(atom, Literal) else values[atom]
 
     for eqn in jaxpr.eqns:
         results = _results(known, eqn, [look_up(atom) for atom in eqn.invars])

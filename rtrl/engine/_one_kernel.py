@@ -6,14 +6,14 @@ take less time than it takes to begin one. XLA also knows how to compile a calle
 kernel, and does so by itself for small loops; here it is asked to. What it can't compile so is left
 as it is, and so is every program of which that is not known: XLA does not check what it is asked.
 
-All of it leans on what one version of XLA does, so it is asked for with the versions of `TESTED`
-alone: with jaxlib 0.12.0.1 XLA ends the process on some programs that 0.10.2 compiles.
+All of it leans on what XLA happens to do, so it is asked for with the versions of `TESTED` alone.
 
 The environment variable ``RTRL_SEPARATE_KERNELS=1`` leaves programs that are then compiled as they
 are.
 """
 
 import contextlib
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -26,12 +26,12 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from rtrl.engine._jaxpr import subprograms
 
 #: Versions of jaxlib that all tests have run with.
-TESTED = ("0.10.2",)
+TESTED = ("0.10.2", "0.12.0.1")
 JAXLIB = version("jaxlib")
 #: How XLA on a CPU is asked: for the second, and not to dissolve the call before that.
 MARKS = {"inlineable": "false", "xla_cpu_small_call": "true"}
@@ -49,15 +49,16 @@ SMALL = 256
 #: which needs more than a kernel is given.
 ARITHMETIC = frozenset(
     """
-    abs acos acosh add add_any and argmax argmin asin asinh atan atan2 atanh bitcast_convert_type
-    broadcast_in_dim cbrt ceil clamp clz complex concatenate conj convert_element_type copy copy_p
-    cos cosh cummax cummin cumprod cumsum div dot_general dynamic_slice dynamic_update_slice empty
-    eq erf erf_inv erfc exp exp2 expand_dims expm1 floor gather ge gt imag integer_pow iota
-    is_finite le log log1p logistic lt max min mul ne neg nextafter not optimization_barrier or pad
-    population_count pow random_unwrap random_wrap real reduce_and reduce_max reduce_min reduce_or
-    reduce_precision reduce_prod reduce_sum reduce_xor rem reshape rev round rsqrt select_n
-    shift_left shift_right_arithmetic shift_right_logical sign sin sinh slice split sqrt square
-    squeeze stack stop_gradient sub tan tanh threefry2x32 transpose xor
+    abs acos acosh add add_any and argmax argmin asin asinh atan atan2 atanh
+    bitcast_convert_type broadcast_in_dim cbrt ceil clamp clz complex concatenate conj
+    convert_element_type copy copy_p cos cosh cummax cummin cumprod cumsum div dot_general
+    dynamic_slice dynamic_update_slice empty eq erf erf_inv erfc exp exp2 expand_dims expm1
+    floor gather ge gt imag integer_pow iota is_finite le log log1p log2 logistic lt max min mul
+    mulhi ne neg nextafter not one_minus_square optimization_barrier or pad population_count pow
+    random_unwrap random_wrap real reduce_and reduce_max reduce_min reduce_or reduce_precision
+    reduce_prod reduce_sum reduce_xor rem reshape rev round rsqrt select_n shift_left
+    shift_right_arithmetic shift_right_logical sign sin sinh slice split sqrt square squeeze
+    stack stop_gradient sub tan tanh threefry2x32 tile transpose unstack xor
     """.split()
 )
 #: Operations that run programs, which are looked into.
@@ -145,22 +146,31 @@ def _marked(jaxpr: Jaxpr, given: list[Any]) -> list[Any]:
 
     XLA ends the process where its simplifications leave an argument of such a call without a use.
     So a number of every argument goes into a result that is kept. They are read before anything
-    else, or XLA would copy what is overwritten later: all small arguments wait for it.
+    else, or XLA would copy what is overwritten later: all small arguments wait for it. Nor may it
+    know an argument, or newer versions write it into the call as a constant.
     """
 
     def unmarked(*given):  # the call is marked, not what it does
         with set_xla_metadata(**dict.fromkeys(MARKS)):
             read = sum(map(_first, given), jnp.zeros((), jnp.float32))
-            bits = jax.lax.bitcast_convert_type(read, jnp.uint32)
-            was_read = bits >> 1 <= 0x7FFFFFFF  # always, which XLA does not see
-            return *_run(jaxpr, _behind(was_read, given)), read
+            given, read = _behind(read, given)
+            return *_run(jaxpr, given), read
 
     with set_xla_metadata(**MARKS):
-        *found, read = jax.jit(unmarked, inline=False)(*given)
+        *found, read = jax.jit(unmarked, inline=False)(*_unknown(given))
     if found:  # what nobody looks at might be left out
         smallest = min(range(len(found)), key=lambda i: found[i].size)
         found[smallest], _ = jax.lax.optimization_barrier((found[smallest], read))
     return found
+
+
+def _unknown(given: Sequence[Any]) -> list[Any]:
+    """The same, the small ones such that XLA does not write them into a call as constants."""
+    given = list(given)
+    small = [i for i, a in enumerate(given) if a.size <= SMALL]
+    for i, a in zip(small, jax.lax.optimization_barrier([given[i] for i in small]), strict=True):
+        given[i] = a
+    return given
 
 
 def _first(a: Array) -> Float[Array, ""]:
@@ -172,20 +182,30 @@ def _first(a: Array) -> Float[Array, ""]:
     return (a.real if jnp.iscomplexobj(a) else a).astype(jnp.float32)
 
 
-def _behind(was_read: Bool[Array, ""], leaves: Sequence[Array]) -> list[Array]:
-    """The arrays, the small ones to be had once a predicate is there."""
-    behind = list(leaves)
-    small = [
-        i for i, a in enumerate(leaves)
-        if a.size <= SMALL and not jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
-    ]  # fmt: skip
+def _behind(
+    read: Float[Array, ""], leaves: Sequence[Array]
+) -> tuple[list[Array], Float[Array, ""]]:
+    """The arrays, the small ones to be had once a number is there, and this number again.
+
+    They wait as one array of each kind, so that nothing reads any more what they were given in, and
+    results can take its place: a copy of every one would be a kernel by itself.
+    """
+    behind, kinds = list(leaves), dict[Any, list[int]]()
+    for i, a in enumerate(leaves):
+        if a.size <= SMALL and not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            kinds.setdefault(a.dtype, []).append(i)
+    packed = [jnp.concatenate([leaves[i].ravel() for i in kind]) for kind in kinds.values()]
+    bits = jax.lax.bitcast_convert_type(read, jnp.uint32)
+    was_read = bits >> 1 <= 0x7FFFFFFF  # always, which XLA does not see
     # A branch, as a choice would be made again wherever a number is used.
-    found = jax.lax.cond(
-        was_read, lambda a: a, lambda a: [*map(jnp.zeros_like, a)], [leaves[i] for i in small]
+    packed, read = jax.lax.cond(
+        was_read, lambda a: a, lambda a: jax.tree.map(jnp.zeros_like, a), (packed, read)
     )
-    for i, a in zip(small, found, strict=True):
-        behind[i] = a
-    return behind
+    for array, kind in zip(packed, kinds.values(), strict=True):
+        ends = itertools.accumulate(leaves[i].size for i in kind)
+        for i, end in zip(kind, ends, strict=True):
+            behind[i] = array[end - leaves[i].size : end].reshape(leaves[i].shape)
+    return behind, read
 
 
 def _fits(jaxpr: Jaxpr) -> bool:

@@ -101,6 +101,11 @@ def all_finite(tree: PyTree[Array], *, spread: bool = False) -> Bool[Array, ""]:
     return jnp.isfinite(_total(leaves, lambda a: jnp.abs(a) * 0, spread))
 
 
+def total(leaves: list[Array]) -> Float[Array, ""]:
+    """Sum all numbers of some arrays."""
+    return _total(leaves, lambda a: a)
+
+
 def total_square(
     leaves: list[Array], axes: int = 0, *, spread: bool = False
 ) -> Float[Array, "*samples"]:

@@ -9,15 +9,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Int, PyTree
 
 from rtrl.engine import (
     Chunk,
     after,
-    all_finite,
     axes_of,
-    branch,
     global_norm,
     narrowed,
     one_kernel,
@@ -27,7 +24,6 @@ from rtrl.engine import (
     seldom,
     sum_over,
     vary,
-    widen,
     widened,
 )
 from rtrl.learners._divergence import watch
@@ -37,7 +33,8 @@ from rtrl.learners._jit import Jitted
 from rtrl.learners._overlap import forgotten, slide
 from rtrl.learners._restart import renew
 from rtrl.learners._shard import in_place
-from rtrl.learners._state import LearnerState, StepOutput, Window, no_loss
+from rtrl.learners._state import LearnerState, StepOutput, no_loss
+from rtrl.learners._update import Trust, accumulate, update
 
 #: Arrays of a state up to which a whole timestep is one kernel; of more, its parts are, as LLVM
 #: takes long over a long one. (A layer has some twenty, with Adam some fifty.)
@@ -57,7 +54,7 @@ def advance_one(learner, data, chunk, state):
     # A timestep is a chunk of one: there is one learning step, not two.
     def step(state, data):
         data = jax.tree.map(lambda a: a[None], data)
-        state, out = _learn(learner, state, data)
+        state, out, _ = _learn(learner, state, data)
         state, out = _renewed(learner, state, out, data)
         first = jax.tree.map(lambda a: a[0], dataclasses.replace(out, grad_norm=out.loss))
         return state, dataclasses.replace(first, grad_norm=out.grad_norm)
@@ -72,13 +69,18 @@ def advance_many(learner, data, chunk, state):
     # A scan carries arrays only.
     arrays, static = eqx.partition(state, eqx.is_array)
 
-    def body(arrays, data):
-        learn, state = functools.partial(_learn, learner), eqx.combine(arrays, static)
+    def body(carry, data):
+        (arrays, proven), learn = carry, functools.partial(_learn, learner)
+        state = eqx.combine(arrays, static)
         alone = data.weights.shape == (1,)  # a timestep of one sample
-        state, out = one_kernel(learn, state, data, arrays=ARRAYS, when=alone)
-        return eqx.filter(state, eqx.is_array), out
+        state, out, proven = one_kernel(learn, state, data, proven, arrays=ARRAYS, when=alone)
+        return (eqx.filter(state, eqx.is_array), proven), out
 
-    arrays, outs = over_chunks(body, arrays, data, data.xs.shape[0], chunk)
+    # Of a sharded learner every update is judged: its devices would have to agree.
+    judges = placement_of(state.carry) is not None or bool(axes_of((state, data)))
+    proven = None if judges else jnp.int32(0)
+    carry, outs = over_chunks(body, (arrays, proven), data, data.xs.shape[0], chunk)
+    arrays, _ = carry
 
     def join(*parts):  # (chunks, K, ...) each, to (time, ...)
         return jnp.concatenate([p.reshape(-1, *p.shape[2:]) for p in parts])
@@ -110,13 +112,18 @@ def advance_unrenewed(
     To choose between a trace and zeros takes a copy of it there.
     """
     data = jax.tree.map(lambda a: a[None], data)
-    return _learn(learner, state, data, renewing=False)
+    state, out, _ = _learn(learner, state, data, renewing=False)
+    return state, out
 
 
 def _learn(
-    learner: Any, state: LearnerState, data: Chunk, renewing: bool = True
-) -> tuple[LearnerState, StepOutput]:
-    """Learn from one chunk."""
+    learner: Any,
+    state: LearnerState,
+    data: Chunk,
+    proven: Int[Array, ""] | None = None,
+    renewing: bool = True,
+) -> tuple[LearnerState, StepOutput, Int[Array, ""] | None]:
+    """Learn from one chunk; ``proven``: of how many updates it is known that they are finite."""
     kept, kernel = state.carry, functools.partial(one_kernel, when=data.weights.shape == (1,))
     state = dataclasses.replace(state, carry=widened(kept))
     looking = learner.on_nonfinite != "ignore"
@@ -145,12 +152,13 @@ def _learn(
         go = finite & (weight > 0)
         window = None
         if observed is None:
-            update = functools.partial(_update, learner)
-            model, opt_state, refused = kernel(update, state, grads, go)
+            trust = None if proven is None else Trust(proven, norm)
+            updated = kernel(functools.partial(update, learner), state, grads, go, trust)
+            model, opt_state, refused, proven = updated
         else:
             model, opt_state, refused = filter_update(learner, state, grads, go, observed)
     else:
-        model, opt_state, window, refused = _accumulate(
+        model, opt_state, window, refused = accumulate(
             learner, state, state.window, grads, finite, weight
         )
     # An overflowed trace shows in the gradient, unless its error is zero; see `_renewed`.
@@ -199,7 +207,7 @@ def _learn(
     length = np.uint32(data.xs.shape[0])
     step = jnp.minimum(state.step, ~length) + length  # ~length: what is left to the largest
     learned = LearnerState(model, carry, opt_state, window, guarding, step, state.key, past)
-    return in_place(learned, out)
+    return *in_place(learned, out), proven
 
 
 def _over_samples(losses, counted, axes) -> tuple[Array, Array]:
@@ -249,51 +257,3 @@ def remove_nonfinite(data: Chunk) -> tuple[Chunk, Bool[Array, "time *batch"]]:
     xs = jnp.where(shape, xs, 0)
     weights = jnp.where(present, data.weights, 0)
     return data._replace(xs=xs, weights=weights, mask=present), present
-
-
-def _update(learner, state, grads, go: Bool[Array, ""]) -> tuple[PyTree, PyTree, Bool[Array, ""]]:
-    """Update the parameters, or leave everything as it was, also where it would not be finite.
-
-    Says at last whether an update was left out that should have been made. The new values are
-    computed twice, to be judged and to be stored: keeping the old ones instead, to go back to,
-    takes longer.
-    """
-    params, static = eqx.partition(state.model, eqx.is_inexact_array)
-    spread = placement_of(state.carry) is not None
-
-    def optimize(params, opt_state, grads):
-        updates, opt_state = learner.optimizer.update(grads, opt_state, params)
-        if state.guard is not None and state.guard.divergence is not None:
-            rate = state.guard.divergence.rate
-            updates = jax.tree.map(lambda u: u * rate.astype(u.dtype), updates)
-        return optax.apply_updates(params, updates), opt_state
-
-    # The optimizer's moments are left as well: a window without data is no step of time for it.
-    good = go
-    if learner.on_nonfinite != "ignore":
-        good = branch(
-            go,
-            lambda *now: all_finite(widen(optimize(*now)), spread=spread),
-            lambda *now: jnp.zeros((), bool),
-            params, state.opt_state, grads,
-        )  # fmt: skip
-    params, opt_state = branch(
-        good, optimize, lambda params, opt_state, grads: (params, opt_state),
-        params, state.opt_state, grads,
-    )  # fmt: skip
-    return eqx.combine(params, static), opt_state, go & ~good
-
-
-def _accumulate(
-    learner, state, window: Window, grads, finite: Bool[Array, ""], weight: Float[Array, ""]
-) -> tuple[PyTree, PyTree, Window, Bool[Array, ""]]:
-    """Add a chunk to the window, and update the parameters when it is full."""
-    # A chunk whose gradient is not finite is left out of the window, which goes on.
-    grads = jax.tree.map(lambda t, g: jnp.where(finite, t + g, t), window.grads, grads)
-    window = Window(grads, window.weight + jnp.where(finite, weight, 0), window.chunks + 1)
-    full = window.chunks >= learner.update_every
-    go = full & (window.weight > 0)
-    model, opt_state, refused = _update(learner, state, window.grads, go)
-    # Emptied also where the update was skipped: its chunks have had their turn.
-    window = jax.tree.map(lambda a: jnp.where(full, jnp.zeros_like(a), a), window)
-    return model, opt_state, window, refused

@@ -64,6 +64,38 @@ def test_an_argument_without_a_use(name):
     same(found, WITHOUT_USE[name](X, Y))
 
 
+def test_an_argument_that_xla_knows():
+    """It may write what it knows into the call, and the argument is without a use."""
+
+    def program(x, y):
+        known = jnp.zeros((), bool), jnp.ones(()), jnp.zeros(3), jax.random.key(3), x.ndim * 2
+
+        def function(x, y, go, one, zeros, key, many):
+            kept = jax.lax.cond(go, lambda: y * one, lambda: zeros + many)
+            return x * kept, jax.random.uniform(key)
+
+        with joining_kernels() as done:
+            found = one_kernel(function, x, y, *known)
+        assert bool(done) == ASKED
+        return found
+
+    same(jax.jit(program)(X, Y), (X * 4, jax.random.uniform(jax.random.key(3))))
+
+
+def test_small_arrays_take_their_own_place():
+    """A copy of each, so that it can be overwritten, would be a kernel by itself."""
+
+    def program(many):
+        with joining_kernels():
+            return one_kernel(lambda many: [a + sum(b[0] for b in many) for a in many], many)
+
+    many = [jnp.arange(3.0) + i for i in range(20)]
+    text = jax.jit(program, donate_argnums=0).lower(many).compile().as_text() or ""
+    *_, entry = text.split("ENTRY ")
+    assert (entry.count(" copy(") < 5) or not ASKED
+    same(jax.jit(program)(many), [a + sum(b[0] for b in many) for a in many])
+
+
 @pytest.mark.parametrize(
     "kind", [bool, np.int8, np.uint32, np.float16, jnp.bfloat16, np.complex64, np.int32]
 )
