@@ -23,6 +23,7 @@ class Line(NamedTuple):
     rule: str
     schedule: int
     updates: int
+    speed: str  # of all networks of the program together
     losses: dict[float, np.ndarray]
 
     def final(self, rate: float) -> np.ndarray:
@@ -48,17 +49,21 @@ def lines(results: list[dict]) -> list[Line]:
         for rate in sorted({r["rate"] for r in runs}):
             rows = [r["loss"] for r in runs if r["rate"] == rate]  # null: no longer finite
             losses[rate] = np.array([[math.inf if x is None else x for x in row] for row in rows])
-        found.append(Line(*key, runs[0]["updates"], losses))
+        first = runs[0]
+        speed = f"{first['ms_per_update']:.3g} ({first['members']}, {first['device']})"
+        found.append(Line(*key, first["updates"], speed, losses))
     return found
 
 
 def table(results: list[dict], block: int) -> str:
     text = [
         f"Mean training loss of the last {block} updates: the mean over seeds at the best rate (in "
-        "brackets the lowest and the highest), as published, and the means at all rates tried.",
+        "brackets the lowest and the highest), as published, and the means at all rates tried. The "
+        "time is of all networks of a program together (in brackets how many, on what).",
         "",
-        "| cell | rule | updates | of | seeds | best rate | loss | published | by rate, 1e-3 |",
-        "|---|---|---:|---:|---:|---:|---|---:|---|",
+        "| cell | rule | updates | of | seeds | best rate | loss | published | by rate, 1e-3 "
+        "| ms an update |",
+        "|---|---|---:|---:|---:|---:|---|---:|---|---|",
     ]
     for line in lines(results):
         final = line.final(line.best)
@@ -68,7 +73,8 @@ def table(results: list[dict], block: int) -> str:
         text.append(
             f"| {line.cell} | {line.rule} | {line.updates:,} | {line.schedule:,} | {len(final)} "
             f"| {line.best:g} | {final.mean():.3g}{spread} "
-            f"| {'-' if published is None else f'{published:.3g}'} | {', '.join(by_rate)} |"
+            f"| {'-' if published is None else f'{published:.3g}'} | {', '.join(by_rate)} "
+            f"| {line.speed} |"
         )
     return "\n".join(text)
 
