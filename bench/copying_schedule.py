@@ -8,11 +8,11 @@
 20,000 sequences, 25 epochs in a new order each, batch 20: 25,000 updates, one a sequence; dropout
 .1, AdamW without decay of weights, the same rate for all parameters, cosine to zero. Four layers,
 N = 64; H = 128 with LRUs (268,430 parameters), H = 146 with dense linear recurrences (267,956);
-GRUs of N = H = 91 in four layers (270,011), of 134 in one (269,488), without a GLU and with one
-hidden layer of 1,072 in the readout. "RTRL" is the paper's rule, for dense recurrences SnAp-1. The
-paper scans rates over 1e-3 times 1 to 32; here each is a member, beside one another as the seeds
-are, which costs a GPU little more than one. ``--updates``: a shorter schedule with a cosine of its
-own.
+GRUs of N = H = 91 in four layers (270,011), of 134 in one (269,488), which has no GLU and no
+dropout but a hidden layer of 1,072 in its readout. "RTRL" is the paper's rule, for dense
+recurrences SnAp-1. The paper scans rates over 1e-3 times 1 to 32; here each is a member, beside one
+another as the seeds are, which costs a GPU little more than one. ``--updates``: a shorter schedule
+with a cosine of its own.
 
 Every 500 updates all there is (networks, optimizers, losses so far) goes to ``--checkpoints``, and
 the means of the training loss of 500 updates each to one JSON file a member in
