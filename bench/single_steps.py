@@ -6,8 +6,8 @@
 One layer, H features and modules, a linear readout, batch 1, an update at every timestep inside a
 compiled loop: the network of `braintrace_peer.py`. Times are the least of many rounds in which all
 variants take turns in one process, as others work on the machine; a part's time is what a timestep
-takes less without it, separate kernels all along, and need not add up. Instructions are those of
-the optimized program that do something, a fusion being one, and how many of them start a kernel.
+takes less without it, separate kernels and every update judged all along, and need not add up.
+What the instructions are is told by `step_origins.py`.
 """
 
 import argparse
@@ -25,17 +25,21 @@ SETTINGS = list(itertools.product(("LRU", "MinGRU", "LIF"), (16, 64), ("sgd", "a
 ROUNDS = 25
 
 
+#: What makes a learner judge every update: no proof is found.
+ALL_JUDGED = {"_update.prove": lambda *_: None}
+
+
 def parts() -> dict[str, dict[str, Any]]:
-    """What `rtrl.learners._step` is given in the place of one of its parts."""
+    """What `rtrl.learners` is given in the place of one of its parts, by module and name."""
     import jax.numpy as jnp
 
     return {
-        "judging the update": {"all_finite": lambda *_, **__: jnp.ones((), bool)},
-        "the norm of the gradient": {"global_norm": lambda *_, **__: jnp.ones(())},
+        "judging the update": {"_update.all_finite": lambda *_, **__: jnp.ones((), bool)},
+        "the norm of the gradient": {"_step.global_norm": lambda *_, **__: jnp.ones(())},
         "looking at inputs": {
-            "remove_nonfinite": lambda data: (data, jnp.ones(data.weights.shape, bool))
+            "_step.remove_nonfinite": lambda data: (data, jnp.ones(data.weights.shape, bool))
         },
-        "looking at traces": {"renew": lambda model, carry, *_: (carry, jnp.zeros((), bool))},
+        "looking at traces": {"_step.renew": lambda model, carry, *_: (carry, jnp.zeros((), bool))},
     }
 
 
@@ -60,11 +64,10 @@ class Scan:
         jax.clear_caches()  # or what was traced before would come back
         with ExitStack() as stack:
             for name, function in replaced.items():
-                stack.enter_context(patch.object(_step, name, function))
+                stack.enter_context(patch(f"rtrl.learners.{name}", function))
             stack.enter_context(separate_kernels(separate))
             self.compiled = fresh.compile(learner, data, 1, state)
         program = Program(str(self.compiled.as_text()))
-        self.instructions = program.instructions() / setting.length
         self.kernels = len(re.findall(r" call\(.*xla_cpu_small_call", program.text))
         (self.rest, _), (self.state, _) = split([learner, data, 1]), split(state)
 
@@ -85,14 +88,15 @@ def measure(setting: Any) -> dict[str, Any]:
 
     variants: dict[str, Any] = {
         "all": Scan(setting, {}, False),
-        "separate kernels": Scan(setting, {}, True),
+        "every update judged": Scan(setting, ALL_JUDGED, False),
+        "separate kernels": Scan(setting, ALL_JUDGED, True),
         "nothing tested": Scan(setting, {}, False, on_nonfinite="ignore"),
         "nothing tested, separate kernels": Scan(setting, {}, True, on_nonfinite="ignore"),
-        "no trace, separate kernels": Scan(setting, {}, True, rule=rtrl.Truncated()),
+        "no trace, separate kernels": Scan(setting, ALL_JUDGED, True, rule=rtrl.Truncated()),
         "no trace, plain JAX": no_trace(setting),
     }
     for name, replaced in parts().items():
-        variants[f"without {name}, separate kernels"] = Scan(setting, replaced, True)
+        variants[f"without {name}, separate kernels"] = Scan(setting, ALL_JUDGED | replaced, True)
     times = alternate(variants, ROUNDS)
     scans = {name: v for name, v in variants.items() if isinstance(v, Scan)}
     return {
@@ -100,7 +104,6 @@ def measure(setting: Any) -> dict[str, Any]:
         "microseconds a timestep": {
             name: digits(1e6 * min(t) / setting.length) for name, t in times.items()
         },
-        "instructions": {name: round(scan.instructions) for name, scan in scans.items()},
         "joined kernels": {name: scan.kernels for name, scan in scans.items()},
         **provenance(),
     }
@@ -114,9 +117,10 @@ def table() -> str:
         "Microseconds of a timestep inside a loop, the least of many rounds; behind them what "
         "single parts of it take in separate kernels.",
         "",
-        "| cell | H | optimizer | one kernel | separate kernels | nothing tested | no trace, plain "
-        f"JAX | {' | '.join(names)} | the trace | instructions |",
-        "|" + "---|" * (9 + len(names)),
+        "| cell | H | optimizer | now | every update judged | and in separate kernels | nothing "
+        "tested | no trace, plain JAX | now / no trace | "
+        f"{' | '.join(names)} | the trace |",
+        "|" + "---|" * (10 + len(names)),
     ]
     for run in runs:
         t = run["microseconds a timestep"]
@@ -124,9 +128,10 @@ def table() -> str:
         taken = [f"{separate - t[f'without {name}, separate kernels']:.1f}" for name in names]
         trace = separate - t["no trace, separate kernels"]
         cells = [
-            run["cell"], run["size"], run["optimizer"], f"{t['all']:.1f}", f"{separate:.1f}",
-            f"{t['nothing tested']:.1f}", f"{t['no trace, plain JAX']:.1f}", *taken, f"{trace:.1f}",
-            run["instructions"]["separate kernels"],
+            run["cell"], run["size"], run["optimizer"], f"{t['all']:.1f}",
+            f"{t['every update judged']:.1f}", f"{separate:.1f}", f"{t['nothing tested']:.1f}",
+            f"{t['no trace, plain JAX']:.1f}", f"{t['all'] / t['no trace, plain JAX']:.2f}",
+            *taken, f"{trace:.1f}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join([*lines, ""])

@@ -38,7 +38,7 @@ MARKS = {"inlineable": "false", "xla_cpu_small_call": "true"}
 #: Bytes of all arguments up to which it pays: larger arrays keep several cores busy.
 LARGEST = 1 << 22
 #: Operations up to which compiling one kernel does not take much longer than compiling many.
-LONGEST = 8000
+LONGEST = 20_000
 #: Multiplications of a product of matrices up to which it pays: a kernel has no library for them.
 PRODUCT = 1 << 12
 #: Numbers of an argument that may as well be copied.
@@ -89,9 +89,7 @@ def joining_kernels() -> Iterator[list[bool]]:
         _asked.reset(token)
 
 
-def one_kernel(
-    function: Callable[..., Any], *operands: Any, arrays: int | None = None, when: bool = True
-) -> Any:
+def one_kernel(function: Callable[..., Any], *operands: Any, when: bool = True) -> Any:
     """Give ``function(*operands)``, as one kernel where `joining_kernels` allows for it.
 
     Only what is known to be arithmetic, on small arrays and without products of large matrices, is
@@ -100,8 +98,6 @@ def one_kernel(
     Args:
         function: of pytrees; of what it is given and gives, arrays alone differ from call to call.
         operands: what it is called with.
-        arrays: of how many arrays it may be a kernel; where there are more, what the function
-            itself asks for may be.
         when: false where it would not pay, which saves looking.
     """
     done = _asked.get()
@@ -110,7 +106,7 @@ def one_kernel(
     dynamic, static = eqx.partition(operands, eqx.is_array)
     leaves, structure = jax.tree.flatten(dynamic)
     size = sum(a.size * a.dtype.itemsize for a in leaves)
-    if size > LARGEST or (arrays is not None and len(leaves) > arrays):
+    if size > LARGEST:
         return function(*operands)
     rest: list[Any] = []
 

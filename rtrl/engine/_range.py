@@ -9,12 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from rtrl.engine._factors import Factors, over, single, times
+
 
 class Range(NamedTuple):
     """What lies between two finite numbers, and is one; or, of infinite ones, nothing is known."""
 
     low: float
     high: float
+    product: Factors | None = None  # whose it is, if it is one
 
     @property
     def known(self) -> bool:
@@ -22,7 +25,12 @@ class Range(NamedTuple):
 
 
 UNKNOWN = Range(-math.inf, math.inf)
-TRUTH = Range(0, 1)
+TRUTH, NEVER, SURELY = Range(0, 1), Range(0, 0), Range(1, 1)
+
+#: Below this a processor may take a number for zero.
+TINY = float(np.finfo("f4").tiny)
+#: Integers up to which a float of Python has them all.
+EXACT = 2.0**53 - 1
 
 #: What only moves numbers about, or leaves some out.
 MOVES = frozenset(
@@ -49,8 +57,7 @@ COMPARISONS: dict[str, tuple[Callable[[Range, Range], bool], Callable[[Range, Ra
 RISING: dict[str, tuple[Callable[[float], float], float]] = {
     "sqrt": (math.sqrt, 0.0), "exp": (math.exp, -math.inf), "floor": (math.floor, -math.inf),
     "ceil": (math.ceil, -math.inf), "tanh": (math.tanh, -math.inf),
-    "exp2": (lambda x: 2.0**x, -math.inf),
-    "log": (math.log, float(np.finfo("f4").tiny)),
+    "log": (math.log, TINY),
 }  # fmt: skip
 LOGICAL = frozenset("and or xor not eq ne reduce_and reduce_or is_finite".split())
 
@@ -59,8 +66,8 @@ class Ranges:
     """The `Range` of a value as it is computed, rounding and all.
 
     Values are real numbers, integers (which must not wrap around) and truths. Between two numbers
-    means: no intermediate result of what was read can be infinite or NaN either, as half the
-    largest number is kept as a distance.
+    means: no intermediate result of what was read can be infinite or NaN either, as a
+    sixteenth of the largest number is not exceeded.
     """
 
     of_values = True
@@ -68,10 +75,14 @@ class Ranges:
     def constant(self, value: Any) -> Range:
         if value is None or isinstance(value, Tracer):
             return UNKNOWN
-        a = np.asarray(value)
-        if not a.size or a.dtype.kind not in "fiub":
+        elsewhere = not getattr(value, "is_fully_addressable", True)
+        if elsewhere or not _is_real(getattr(value, "dtype", type(value))) or not np.size(value):
             return UNKNOWN
-        return _checked(float(a.min()), float(a.max()))
+        a = np.asarray(value)
+        low, high = float(a.min()), float(a.max())
+        if jnp.issubdtype(a.dtype, jnp.integer) and max(-low, high) > EXACT:
+            return UNKNOWN
+        return _checked(0.0 if 0 < low < TINY else low, 0.0 if -TINY < high < 0 else high)
 
     def either(self, a: Range, b: Range) -> Range:
         if a.low <= b.low and b.high <= a.high:
@@ -96,6 +107,8 @@ class Ranges:
             return inputs
         if all(map(_is_truth, outs)) and (name in LOGICAL or name in COMPARISONS):
             return [_compared(name, inputs)] * len(outs)
+        if name == "select_n" and inputs[0] in (NEVER, SURELY):
+            return [inputs[1 + int(inputs[0].low)]]  # of the other nothing need be known
         whole = any(jnp.issubdtype(out.dtype, jnp.integer) for out in outs)
         if not all(a.known for a in inputs) or (whole and name not in OF_INTEGERS):
             return [UNKNOWN] * len(outs)
@@ -106,6 +119,10 @@ class Ranges:
         return [_rounded(found, out.dtype, terms) for out in outs]
 
 
+def _is_real(dtype: Any) -> bool:
+    return any(jnp.issubdtype(dtype, of) for of in (jnp.floating, jnp.integer, jnp.bool_))
+
+
 def _is_truth(aval: Any) -> bool:
     return jnp.issubdtype(aval.dtype, jnp.bool_)
 
@@ -114,9 +131,9 @@ def _compared(name: str, inputs: list[Range]) -> Range:
     if name in COMPARISONS and all(a.known for a in inputs):
         surely, never = COMPARISONS[name]
         if surely(*inputs):
-            return Range(1, 1)
+            return SURELY
         if never(*inputs):
-            return Range(0, 0)
+            return NEVER
     return TRUTH
 
 
@@ -126,25 +143,28 @@ def _result(eqn: Any, name: str, inputs: list[Range]) -> tuple[Range, int]:
     b = inputs[1] if len(inputs) > 1 else UNKNOWN
     same = len(eqn.invars) > 1 and eqn.invars[0] is eqn.invars[1]
     if name in MOVES:
-        return a, 1
+        return (a if eqn.invars[0].aval.size else UNKNOWN), 1  # the largest of none
     if name == "convert_element_type":
-        return (TRUTH if _is_truth(eqn.outvars[0].aval) else a), 1
+        whole = jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.integer)
+        return (Range(math.trunc(a.low), math.trunc(a.high)) if whole else a), 1
     if name in ("add", "add_any"):
         return Range(a.low + b.low, a.high + b.high), 1
     if name == "sub":
         return Range(a.low - b.high, a.high - b.low), 1
     if name == "neg":
-        return Range(-a.high, -a.low), 1
+        return Range(-a.high, -a.low, a.product), 1
     if name == "square" or (name == "mul" and same):
         return _power_of(a, 2), 1
     if name == "integer_pow":
         return _power_of(a, eqn.params["y"]), 1
     if name == "abs":
-        return Range(max(0.0, a.low, -a.high), max(-a.low, a.high)), 1
+        return Range(max(0.0, a.low, -a.high), max(-a.low, a.high), a.product), 1
     if name == "mul":
-        return _corners(lambda x, y: x * y, a, b), 1
+        found = _corners(lambda x, y: x * y, a, b)
+        return found._replace(product=times(_factors(a), _factors(b))), 1
     if name == "div" and not b.low <= 0 <= b.high:
-        return _corners(lambda x, y: x / y, a, b), 1
+        found = _corners(lambda x, y: x / y, a, b)
+        return found._replace(product=over(_factors(a), _factors(b))), 1
     if name == "pow" and b.low == b.high == round(b.low):
         return _power_of(a, round(b.low)), 1
     if name == "pow" and a.low > 0:
@@ -152,7 +172,7 @@ def _result(eqn: Any, name: str, inputs: list[Range]) -> tuple[Range, int]:
     if name == "rsqrt" and a.low > 0:
         return Range(1 / math.sqrt(a.high), 1 / math.sqrt(a.low)), 1
     if name in RISING and a.low >= RISING[name][1]:
-        return Range(*map(RISING[name][0], a)), 1
+        return Range(RISING[name][0](a.low), RISING[name][0](a.high)), 1
     if name == "round":
         return Range(math.floor(a.low), math.ceil(a.high)), 1
     if name in ("sin", "cos", "erf", "sign"):
@@ -164,11 +184,11 @@ def _result(eqn: Any, name: str, inputs: list[Range]) -> tuple[Range, int]:
         return Range(choose(a.low, b.low), choose(a.high, b.high)), 1
     if name == "clamp":
         least, a, most = inputs
-        return Range(*(min(max(x, y), z) for x, y, z in zip(least, a, most, strict=True))), 1
+        return Range(
+            min(max(least.low, a.low), most.low), min(max(least.high, a.high), most.high)
+        ), 1
     if name == "select_n":
-        which, *cases = inputs
-        if which.low == which.high:
-            return cases[int(which.low)], 1
+        _, *cases = inputs
         return Range(min(c.low for c in cases), max(c.high for c in cases)), 1
     if name in ("concatenate", "stack"):
         return Range(min(c.low for c in inputs), max(c.high for c in inputs)), 1
@@ -180,27 +200,32 @@ def _result(eqn: Any, name: str, inputs: list[Range]) -> tuple[Range, int]:
 
 def _power_of(a: Range, exponent: int) -> Range:
     if exponent < 0:
-        return Range(*sorted(1 / x for x in _power_of(a, -exponent)))
-    ends = sorted(float(x) ** exponent for x in a)
-    if exponent % 2 == 0 and a.low < 0 < a.high:
-        ends[0] = 0.0
-    return Range(*ends)
+        # By way of the positive power, which must not be zero, nor so small as to be taken for it.
+        low, high = _power_of(a, -exponent)[:2]
+        far = min(abs(low), abs(high)) > 2 * TINY and (low > 0 or high < 0)
+        return Range(1 / high, 1 / low) if far else UNKNOWN
+    low, high = sorted((float(a.low) ** exponent, float(a.high) ** exponent))
+    return Range(0.0 if exponent % 2 == 0 and a.low < 0 < a.high else low, high)
 
 
 def _corners(function: Callable[[float, float], float], a: Range, b: Range) -> Range:
     """Of a function that rises or falls in each of its arguments."""
-    values = [function(float(x), float(y)) for x, y in itertools.product(a, b)]
+    values = [function(float(x), float(y)) for x, y in itertools.product(a[:2], b[:2])]
     return Range(min(values), max(values))
+
+
+def _factors(a: Range) -> Factors:
+    return a.product or single(a.low, a.high)
 
 
 def _rounded(found: Range, dtype: Any, terms: int) -> Range:
     """A range as numbers of this kind have it; unknown where there might be no such number."""
-    low, high = found
+    low, high, product = found
     if not found.known or not jnp.issubdtype(dtype, jnp.floating):
         if jnp.issubdtype(dtype, jnp.bool_):
             return TRUTH
         fits = jnp.issubdtype(dtype, jnp.integer) and (
-            jnp.iinfo(dtype).min <= low and high <= jnp.iinfo(dtype).max
+            max(jnp.iinfo(dtype).min, -EXACT) <= low and high <= min(jnp.iinfo(dtype).max, EXACT)
         )
         return found if fits else UNKNOWN
     kind = jnp.finfo(dtype)
@@ -213,11 +238,15 @@ def _rounded(found: Range, dtype: Any, terms: int) -> Range:
     low, high = (max(0.0, low - slack(low)) if low >= 0 else low - slack(low)), high + slack(high)
     if found.high <= 0:
         high = min(0.0, high)
-    return Range(low, high) if max(-low, high) < float(kind.max) / 2 else UNKNOWN
+    most = float(kind.max) / 16  # the inverse of which is no number that is taken for zero
+    fits = max(-low, high) < most and (product is None or product.fit(most))
+    return Range(low, high, product) if fits else UNKNOWN
 
 
 def _power(x: float) -> float:
-    return 2.0 ** math.ceil(math.log2(x)) if math.isfinite(x) and x < 2.0**1000 else math.inf
+    """The power of two that is not smaller."""
+    part, exponent = math.frexp(x)
+    return math.ldexp(1.0, exponent - (part == 0.5)) if x < 2.0**1000 else math.inf
 
 
 def _checked(low: float, high: float) -> Range:

@@ -53,8 +53,10 @@ class OnlineLearner(eqx.Module):
             stay as they were), one whose target or loss is not finite gets weight 0, an update
             whose gradient is not finite (or overflows when squared), or that would make a
             parameter or a number of the optimizer's state so, is left out whole; ``out.skipped``
-            counts. ``"raise"``: any of these raises `NonFiniteError` after the call, with the
-            untouched state as ``error.state``; this waits for every call and donates nothing.
+            counts. (Most updates of a `scan` are proven to be finite rather than tested, where the
+            optimizer's code allows.) ``"raise"``: any of these raises `NonFiniteError` after the
+            call, with the untouched state as ``error.state``; this waits for every call and
+            donates nothing.
             ``"ignore"``: nothing is looked for, for data that are known to be good: one NaN in an
             input, a target, a gradient or an update spreads and ends learning. It takes no guard.
         guard: bounds how far one sample can move the learner, see `Guard`; ``None``: nothing stands

@@ -47,10 +47,12 @@ def prove(
     real = (jnp.floating, jnp.integer, jnp.bool_)
     if not all(any(jnp.issubdtype(kind, of) for of in real) for kind in kinds):
         return None
-    slope = Range(-2 * STEEPEST, 2 * STEEPEST)  # twice, as a norm is rounded
+    # Twice, as a norm is rounded. A guard only makes gradients smaller.
+    slope = Range(-2 * STEEPEST, 2 * STEEPEST)
 
     def one(ranges: list[Range]) -> list[Range]:
-        return read(Ranges(), closed.jaxpr, [*ranges, *[slope] * steep], closed.consts)
+        after = read(Ranges(), closed.jaxpr, [*ranges, *[slope] * steep], closed.consts)
+        return [Range(a.low, a.high) for a in after]  # what was stored is one number
 
     # Of the optimizer's numbers those are taken to be never negative of which that is found.
     ranges = [
@@ -76,6 +78,8 @@ def judged(new: PyTree[Array], ranges: list[Range]) -> tuple[Bool[Array, ""], Bo
     """
 
     def outside(a: Array, of: Range) -> Array:
+        if not jnp.issubdtype(a.dtype, jnp.floating):
+            a = a.astype(jnp.float32)
         much = jnp.where(jnp.isfinite(a), 1.0, jnp.inf)
         return jnp.where((a >= of.low) & (a <= of.high), 0.0, much).astype(jnp.float32)
 

@@ -36,10 +36,6 @@ from rtrl.learners._shard import in_place
 from rtrl.learners._state import LearnerState, StepOutput, no_loss
 from rtrl.learners._update import Trust, accumulate, update
 
-#: Arrays of a state up to which a whole timestep is one kernel; of more, its parts are, as LLVM
-#: takes long over a long one. (A layer has some twenty, with Adam some fifty.)
-ARRAYS = 120
-
 
 class _Advance:
     """A function of ``(learner, data, chunk, state)`` compiled with and without donating state."""
@@ -59,7 +55,7 @@ def advance_one(learner, data, chunk, state):
         first = jax.tree.map(lambda a: a[0], dataclasses.replace(out, grad_norm=out.loss))
         return state, dataclasses.replace(first, grad_norm=out.grad_norm)
 
-    return one_kernel(step, state, data, arrays=ARRAYS, when=data.weights.ndim == 0)
+    return one_kernel(step, state, data, when=data.weights.ndim == 0)
 
 
 @_Advance
@@ -73,7 +69,7 @@ def advance_many(learner, data, chunk, state):
         (arrays, proven), learn = carry, functools.partial(_learn, learner)
         state = eqx.combine(arrays, static)
         alone = data.weights.shape == (1,)  # a timestep of one sample
-        state, out, proven = one_kernel(learn, state, data, proven, arrays=ARRAYS, when=alone)
+        state, out, proven = one_kernel(learn, state, data, proven, when=alone)
         return (eqx.filter(state, eqx.is_array), proven), out
 
     # Of a sharded learner every update is judged: its devices would have to agree.

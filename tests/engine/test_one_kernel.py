@@ -17,12 +17,12 @@ EMPTY = np.zeros((0, 3), "f4")
 PLACES = np.array([1, 3, 1])
 
 
-def joined(function, *operands, arrays=None):
+def joined(function, *operands):
     """What a function gives as one kernel, and whether it was one."""
 
     def program(*operands):
         with joining_kernels() as done:
-            found = one_kernel(function, *operands, arrays=arrays)
+            found = one_kernel(function, *operands)
         was.append(bool(done))
         return found
 
@@ -145,12 +145,12 @@ def test_only_what_xla_can_is_one_kernel(name):
     same(found, function(X, Y))
 
 
-def marks(function, *operands, arrays=None):
+def marks(function, *operands):
     """How many calls of a compiled program are marked."""
 
     def program(*operands):
         with joining_kernels():
-            return one_kernel(function, *operands, arrays=arrays)
+            return one_kernel(function, *operands)
 
     text = jax.jit(program).lower(*operands).compile().as_text() or ""
     calls = re.findall(r" call\(.*", text)
@@ -163,7 +163,6 @@ def test_the_call_is_marked_and_nothing_in_it(monkeypatch):
         return jnp.where(x > 1, jax.jit(jnp.tanh)(x) @ y[:, None], 0).sum()
 
     assert marks(many, X, Y) == 1 * ASKED
-    assert marks(many, X, Y, arrays=1) == 0
     monkeypatch.setattr(_one_kernel, "LARGEST", 59)  # of the 60 bytes that there are
     assert marks(many, X, Y) == 0
     monkeypatch.setattr(_one_kernel, "LARGEST", 60)
@@ -177,12 +176,13 @@ def test_the_call_is_marked_and_nothing_in_it(monkeypatch):
     assert marks(many, X, Y) == 0
 
 
-def test_the_parts_of_what_is_too_large_are_kernels():
+def test_the_parts_of_what_is_too_long_are_kernels(monkeypatch):
     def whole(x, y):
         return one_kernel(lambda x: jnp.tanh(x) + 1, x), one_kernel(lambda y: y * 2, y)
 
-    assert marks(whole, X, Y, arrays=1) == 2 * ASKED
     assert marks(whole, X, Y) == 1 * ASKED  # a kernel holds no other
+    monkeypatch.setattr(_one_kernel, "LONGEST", 2)
+    assert marks(whole, X, Y) == 2 * ASKED
 
 
 def test_double_precision():

@@ -99,9 +99,15 @@ def error(prediction, target):
     return ((prediction - target) ** 2).sum()
 
 
-@pytest.mark.parametrize(("depth", "kernels"), [(1, 1), (4, 3)])
-def test_a_timestep_is_one_kernel_or_a_few(depth, kernels):
-    learner = rtrl.OnlineLearner(error, optax.adam(1e-3))
+def of_sorted(prediction, target):  # which is no arithmetic: what does not sort are kernels
+    return error(jnp.sort(prediction), target)
+
+
+@pytest.mark.parametrize(
+    ("depth", "loss", "kernels"), [(1, error, 1), (3, error, 1), (1, of_sorted, 2)]
+)
+def test_a_timestep_is_one_kernel_or_a_few(depth, loss, kernels):
+    learner = rtrl.OnlineLearner(loss, optax.adam(1e-3))
     state = learner.init(network("LRU", depth=depth))
     data = jax.tree.map(jnp.asarray, prepare(
         state.model, np.ones((5, 3), "f4"), np.ones((5, 2), "f4"), None, None, None

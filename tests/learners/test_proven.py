@@ -9,8 +9,9 @@ import pytest
 from cases import data, network, squared_error
 
 import rtrl
+from rtrl.engine import Range
 from rtrl.learners import _update
-from rtrl.learners._proven import STEEPEST, STEPS, prove
+from rtrl.learners._proven import STEEPEST, STEPS, judged, prove
 
 T = 3 * STEPS + 5
 PROVEN = {
@@ -22,17 +23,18 @@ PROVEN = {
     "adagrad": optax.adagrad(1e-2),
     "lion": optax.lion(1e-3),
     "a rate in an array": optax.adam(jnp.asarray(1e-3)),
+    "adamax": optax.adamax(1e-3),
+    "a rate in the state": optax.inject_hyperparams(optax.sgd)(0.1),
     "bounded": optax.chain(optax.clip(1.0), optax.adam(1e-3)),
 }
 
 
 def of_single(function):
-    return optax.GradientTransformation(
-        lambda params: optax.EmptyState(), lambda g, s, p=None: (jax.tree.map(function, g), s)
-    )
+    return optax.stateless(lambda updates, params: jax.tree.map(function, updates))
 
 
 NOT_PROVEN = {
+    "an inverse": of_single(lambda g: 1e-3 * g**-1),
     "a division": of_single(lambda g: 1 / g),
     "an exponential": of_single(jnp.exp),
     "a large rate": optax.sgd(1e30),
@@ -59,6 +61,17 @@ def test_no_proof_where_numbers_may_overflow(name):
     assert proof(NOT_PROVEN[name], {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}) is None
 
 
+def test_no_proof_by_a_rate_that_is_not_at_hand():
+    found = []
+
+    def update(rate):
+        found.append(proof(optax.sgd(rate), jnp.ones(3)))
+        return rate
+
+    jax.vmap(update)(jnp.ones(2))
+    assert found == [None]
+
+
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.complex64])
 def test_no_proof_for_other_numbers(dtype):
     assert proof(optax.sgd(0.1), jnp.ones(3, dtype)) is None
@@ -69,9 +82,10 @@ def test_what_is_proven_holds_at_the_very_edge(name):
     """STEPS updates from the ends of the ranges, by the steepest gradients, are finite."""
     optimizer, params = PROVEN[name], jnp.ones(4)
     found = proof(optimizer, params)
+    assert found is not None
     leaves, structure = jax.tree.flatten((params, optimizer.init(params)))
     for end in (min, max):
-        worst = [jnp.full_like(a, end(r)) for a, r in zip(leaves, found.ranges, strict=True)]
+        worst = [jnp.full_like(a, end(r[:2])) for a, r in zip(leaves, found.ranges, strict=True)]
         params, state = jax.tree.unflatten(structure, worst)
         for t in range(STEPS):
             slope = jnp.full(4, STEEPEST) * jnp.array([1, -1, (-1) ** t, 0])
@@ -159,3 +173,18 @@ def test_an_overflow_is_left_out_wherever_it_comes(where):
     assert list(np.flatnonzero(out.skipped)) == [where]
     for a in jax.tree.leaves(eqx.filter(state.model, eqx.is_inexact_array)):
         assert np.isfinite(a).all()
+
+
+@pytest.mark.parametrize("kind", [bool, jnp.int4, jnp.uint8, jnp.int32, jnp.bfloat16])
+def test_numbers_of_every_kind_are_judged(kind):
+    within, one = Range(0.0, 1.0), jnp.ones(2, kind)
+    assert [*map(bool, judged(one, [within]))] == [True, True]
+    assert [*map(bool, judged(one, [Range(2.0, 3.0)]))] == [True, False]
+    if jnp.issubdtype(kind, jnp.floating):
+        assert [*map(bool, judged(one * jnp.nan, [within]))] == [False, False]
+
+
+def test_only_what_is_never_negative_is_taken_to_be_so():
+    adam = proof(optax.adam(1e-3), jnp.ones(3))
+    assert adam is not None
+    assert [r.low < 0 for r in adam.ranges] == [True, False, True, False]  # count, mu, nu
