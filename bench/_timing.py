@@ -84,7 +84,7 @@ def provenance() -> dict[str, Any]:
     return {
         "command": " ".join(["python", f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "versions": {"python": sys.version.split()[0]} | {p: version(p) for p in packages},
-        "device": jax.devices()[0].platform,
+        "device": jax.devices()[0].device_kind,  # "cpu", or the name of a GPU
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 2),
     }

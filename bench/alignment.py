@@ -13,13 +13,14 @@ figure: by depth (A, B), by the smallest |lambda| at first, the others up to 1 (
 an overlap of 16.
 
 Shortened: N = 32 and H = 64 in place of 64 and 128, batch 20 in place of 50, 400 updates in place
-of 10,000, no dropout, one seed; a rate of 2e-3 (half for modules) everywhere, where the paper has
-1e-3 in A and B and a scanned rate in E and F. No rate was chosen here.
+of 10,000, no dropout, three seeds; a rate of 2e-3 (half for modules) everywhere, where the paper
+has 1e-3 in A and B and a scanned rate in E and F. No rate was chosen here.
 
 Source: Zucchet, thesis (2025), figure 4.3 and table B.1.
 """
 
 import argparse
+import itertools
 import json
 import time
 from pathlib import Path
@@ -30,12 +31,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _timing import provenance
 
 import rtrl
 from rtrl.tasks import copying, copying_loss
 
 RESULTS = Path(__file__).parent / "results" / "alignment"
-SEED, UPDATES, BATCH, RATE = 0, 400, 20, 2e-3
+SEEDS, UPDATES, BATCH, RATE = (0, 1, 2), 400, 20, 2e-3
 LOOKED_AT = (0, 25, 50, 100, 200, 300, 400)
 MEAN_OF = 25  # updates, of the losses that are kept
 DEPTHS, LEAST = (1, 2, 3, 4), (0.0, 0.5, 0.75, 0.9)
@@ -67,11 +69,11 @@ def gradient_of(model, rule: str, data):
     )
 
 
-def run(depth: int, least: float, rule: str) -> dict[str, Any]:
+def run(depth: int, least: float, rule: str, seed: int) -> dict[str, Any]:
     start = time.perf_counter()
     model = rtrl.SequenceModel(
         8, 14, 64, depth, lambda size, key: rtrl.cells.LRU(size, 32, r_min=least, key=key),
-        norm="post", key=jax.random.key(SEED),
+        norm="post", key=jax.random.key(seed),
     )  # fmt: skip
     optimizer = rtrl.paper_optimizer(model, RATE, decay_steps=UPDATES)
     params, static = eqx.partition(model, eqx.is_inexact_array)
@@ -83,8 +85,8 @@ def run(depth: int, least: float, rule: str) -> dict[str, Any]:
         updates, state = optimizer.update(grads, state, params)
         return optax.apply_updates(params, updates), state, loss
 
-    fresh = jax.tree.map(jnp.asarray, tuple(copying(100, rng=1000 + SEED)))
-    rng, losses, alignment = np.random.default_rng(SEED), [], []
+    fresh = jax.tree.map(jnp.asarray, tuple(copying(100, rng=1000 + seed)))
+    rng, losses, alignment = np.random.default_rng(seed), [], []
     for count in range(UPDATES + 1):
         if count in LOOKED_AT:
             network = eqx.combine(params, static)
@@ -98,25 +100,34 @@ def run(depth: int, least: float, rule: str) -> dict[str, Any]:
             losses.append(float(loss))
     means = np.mean(np.reshape(losses, (-1, MEAN_OF)), 1)
     seconds = round(time.perf_counter() - start, 1)
-    print(f"{depth} layers, |lambda| from {least}, {rule}: loss {means[-1]:.4f}, alignment "
-          f"{np.mean(alignment[-1]):.3f}, {seconds} s", flush=True)  # fmt: skip
+    print(f"{depth} layers, |lambda| from {least}, {rule}, seed {seed}: loss {means[-1]:.4f}, "
+          f"alignment {np.mean(alignment[-1]):.3f}, {seconds} s", flush=True)  # fmt: skip
     return {
-        "depth": depth, "least": least, "rule": rule, "seed": SEED, "updates": LOOKED_AT,
+        "depth": depth, "least": least, "rule": rule, "seed": seed, "updates": LOOKED_AT,
         "alignment_by_layer": alignment, "loss": means.round(5).tolist(), "seconds": seconds,
-        "jax": jax.__version__, "command": "python bench/alignment.py",
-    }  # fmt: skip
+    } | provenance()  # fmt: skip
 
 
-def file_of(case: Case) -> Path:
+def file_of(case: Case, seed: int) -> Path:
     depth, least, rule = case
     name = "".join(c for c in rule.lower() if c.isalnum())
-    return RESULTS / f"depth{depth}-least{least:g}-{name}.json"
+    return RESULTS / f"depth{depth}-least{least:g}-{name}-{seed}.json"
 
 
-def table(found: dict[Case, dict]) -> str:
+def results_of(case: Case) -> list[dict]:
+    files = [file_of(case, seed) for seed in SEEDS]
+    return [json.loads(file.read_text()) for file in files if file.exists()]
+
+
+def mean_of(results: list[dict], key: str) -> np.ndarray:
+    return np.mean([r[key] for r in results], 0)
+
+
+def table(found: dict[Case, list[dict]]) -> str:
     lines = [
         "Cosine to BPTT's gradient along training (mean over layers; the last column by layer, "
-        f"first to last, after {UPDATES} updates), and mean training loss of the last {MEAN_OF}.",
+        f"first to last, after {UPDATES} updates), and training loss of the last {MEAN_OF}; means "
+        f"over {max(map(len, found.values()))} seeds, of the loss with its lowest and highest.",
         "",
         "| varied | line | "
         + " | ".join(f"at {n}" for n in LOOKED_AT)
@@ -127,8 +138,10 @@ def table(found: dict[Case, dict]) -> str:
         for name, case in cases.items():
             if case not in found:
                 continue
-            layers = found[case]["alignment_by_layer"]
-            cells = [f"{np.mean(a):.3f}" for a in layers] + [f"{found[case]['loss'][-1]:.4f}"]
+            layers = mean_of(found[case], "alignment_by_layer")
+            losses = [r["loss"][-1] for r in found[case]]
+            cells = [f"{np.mean(a):.3f}" for a in layers]
+            cells += [f"{np.mean(losses):.3f} ({min(losses):.3f}-{max(losses):.3f})"]
             last = " ".join(f"{a:.3f}" for a in layers[-1])
             lines.append(
                 f"| {varied} | {name} | {' | '.join(cells)} | {last} |".replace("|λ|", "λ")
@@ -136,7 +149,7 @@ def table(found: dict[Case, dict]) -> str:
     return "\n".join(lines)
 
 
-def draw(found: dict[Case, dict], path: Path) -> None:
+def draw(found: dict[Case, list[dict]], path: Path) -> None:
     """Two rows: alignment, loss. Three columns: depth, smallest |lambda|, rule."""
     from matplotlib.figure import Figure
 
@@ -149,11 +162,15 @@ def draw(found: dict[Case, dict], path: Path) -> None:
             if case not in found:
                 continue
             colour = shades[i] if varied == "rule" else (0.1, 0.3, 0.25 + 0.22 * i, 1 - 0.2 * i)
-            r = found[case]
+            results = found[case]
             style = {"color": colour, "lw": 2, "label": name}
             if name != "BPTT":
-                top.plot(r["updates"], [np.mean(a) for a in r["alignment_by_layer"]], **style)
-            bottom.plot(MEAN_OF * (0.5 + np.arange(len(r["loss"]))), r["loss"], **style)
+                top.plot(LOOKED_AT, mean_of(results, "alignment_by_layer").mean(1), **style)
+            losses = [r["loss"] for r in results]
+            updates = MEAN_OF * (0.5 + np.arange(len(losses[0])))
+            bottom.plot(updates, np.mean(losses, 0), **style)
+            span = np.min(losses, 0), np.max(losses, 0)
+            bottom.fill_between(updates, *span, color=style["color"], alpha=0.15, lw=0)
         bottom.axhline(np.log(2), color="0.5", ls=":")
         top.set_title(f"{'ACE'[column]}: {varied}")
         bottom.set(title="BDF"[column], xlabel="update", yscale="log")
@@ -170,14 +187,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--table", action="store_true", help="compute nothing")
+    parser.add_argument("--only", default="", help="run only files whose name contains this")
     parser.add_argument("--minutes", type=float, default=1e9, help="start no run after these")
     arguments = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    for case in () if arguments.table else CASES:
-        if not file_of(case).exists() and time.perf_counter() - start < 60 * arguments.minutes:
-            file_of(case).write_text(json.dumps(run(*case)) + "\n")
-    found = {c: json.loads(file_of(c).read_text()) for c in CASES if file_of(c).exists()}
+    for seed, case in () if arguments.table else itertools.product(SEEDS, CASES):
+        late, file = time.perf_counter() - start > 60 * arguments.minutes, file_of(case, seed)
+        if not file.exists() and arguments.only in file.stem and not late:
+            file.write_text(json.dumps(run(*case, seed)) + "\n")
+    found = {case: results for case in CASES if (results := results_of(case))}
     (RESULTS.parent / "alignment.md").write_text(table(found) + "\n")
     draw(found, RESULTS.parent / "alignment.png")
     print(table(found))

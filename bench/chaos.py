@@ -34,6 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _timing import provenance
 
 import rtrl
 from rtrl import tasks
@@ -201,9 +202,8 @@ def run(name: str, task: str, published: bool) -> dict:
         "tuning": tuning,
         "seeds": list(seeds),
         "nmse": nmse.tolist(),
-        "jax": jax.__version__,
         "seconds": round(time.perf_counter() - start, 1),
-    }
+    } | provenance()
 
 
 def table(results: dict) -> str:

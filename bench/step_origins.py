@@ -87,12 +87,13 @@ class Origins:
     def loop(self, length: int) -> Counter:
         """Those of the loop over the timesteps."""
         trips = f'"known_trip_count":{{"n":"{length}"'
-        (body,) = (
-            re.search(r"body=%?([\w.\-]+)", i.text)[1]
+        loops = [
+            re.findall(r"body=%?([\w.\-]+)", i.text)[0]
             for instructions in self.program.computations.values()
             for i in instructions
             if i.opcode == "while" and trips in i.text
-        )
+        ]
+        (body,) = loops
         return self.count(body)
 
 

@@ -22,7 +22,7 @@ One layer of 16 modules on the observations, a gated readout: with RTRL the deri
 for the parameters having changed meanwhile.
 
 Figures: mean squared error of v_t over the last fifth of the stream, over the variance of G. The
-rate of every cell, rule and delay is the best of three with a seed of its own (100); seeds 0 to 2
+rate of every cell, rule and delay is the best of three with a seed of its own (100); seeds 0 to 7
 are reported. "What can be known": the error of the mean of G given the timesteps since the cue or,
 between trials, since the reward. "Without a memory": that given the cue and the reward of now.
 
@@ -42,6 +42,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _timing import provenance
 
 import rtrl
 
@@ -49,7 +50,7 @@ RESULTS = Path(__file__).parent / "results" / "trace_conditioning"
 TIMESTEPS, DISTRACTORS, MODULES, TRACE_DECAY = 60_000, 10, 16, 0.9
 DELAYS = (5, 10, 20, 40)
 RATES = (1e-3, 3e-3, 1e-2)
-TUNING, SEEDS = 100, (0, 1, 2)
+TUNING, SEEDS = 100, tuple(range(8))
 CELLS = {
     "LRU": rtrl.cells.LRU,
     "RTU": rtrl.cells.RTU,
@@ -177,9 +178,8 @@ def run(cell: str, rule: str, delay: int) -> dict:
         "tuning": dict(zip(map(str, RATES), tuning, strict=True)), "rate": best, "error": found,
         "known": float(np.mean([k[0] for k in known])),
         "without_memory": float(np.mean([k[1] for k in known])),
-        "seconds": seconds, "jax": jax.__version__,
-        "command": "python bench/trace_conditioning.py",
-    }  # fmt: skip
+        "seconds": seconds,
+    } | provenance()  # fmt: skip
 
 
 def file_of(cell: str, rule: str, delay: int) -> Path:
@@ -194,23 +194,25 @@ def results() -> dict[tuple[str, str, int], dict]:
 
 def table(found: dict) -> str:
     lines = [
-        "Mean squared error of the predicted return over its variance, mean of three seeds (lowest "
+        "Mean squared error of the predicted return over its variance, mean of the seeds (lowest "
         f"to highest), last fifth of {TIMESTEPS:,} timesteps; -: not run.",
         "",
-        "| cell | rule | " + " | ".join(f"delay {d}" for d in DELAYS) + " |",
-        "|---|---|" + "---:|" * len(DELAYS),
+        "| cell | rule | seeds | " + " | ".join(f"delay {d}" for d in DELAYS) + " |",
+        "|---|---|---|" + "---:|" * len(DELAYS),
     ]
     for cell, rule in itertools.product(CELLS, RULES):
-        cells = []
+        cells, counts = [], set()
         for delay in DELAYS:
             error = found[cell, rule, delay]["error"] if (cell, rule, delay) in found else None
             spread = f" ({min(error):.3f}-{max(error):.3f})" if error else ""
             cells.append(f"{np.mean(error):.3f}{spread}" if error else "-")
-        lines.append(f"| {cell} | {rule} | {' | '.join(cells)} |")
+            counts |= {len(error)} if error else set()
+        seeds = " or ".join(map(str, sorted(counts)))
+        lines.append(f"| {cell} | {rule} | {seeds} | {' | '.join(cells)} |")
     for key, name in (("without_memory", "without a memory"), ("known", "what can be known")):
         floor = {delay: r[key] for (_, _, delay), r in found.items()}
         cells = [f"{floor[d]:.3f}" if d in floor else "-" for d in DELAYS]
-        lines.append(f"| | *{name}* | {' | '.join(cells)} |")
+        lines.append(f"| | *{name}* | | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -225,9 +227,10 @@ def draw(found: dict, path: Path) -> None:
             delays = [d for d in DELAYS if (cell, rule, d) in found]
             if not delays:
                 continue
-            errors = np.array([found[cell, rule, d]["error"] for d in delays])
-            axes.plot(delays, errors.mean(1), color=colour, marker=marker, lw=2, label=rule)
-            axes.fill_between(delays, errors.min(1), errors.max(1), color=colour, alpha=0.2)
+            errors = [found[cell, rule, d]["error"] for d in delays]
+            mean, least, most = ([f(e) for e in errors] for f in (np.mean, min, max))
+            axes.plot(delays, mean, color=colour, marker=marker, lw=2, label=rule)
+            axes.fill_between(delays, least, most, color=colour, alpha=0.2)
         for key, name, style in (
             ("without_memory", "without a memory", ":"), ("known", "what can be known", "--"),
         ):  # fmt: skip
@@ -248,14 +251,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--table", action="store_true", help="compute nothing")
+    parser.add_argument("--only", default="", help="run only files whose name contains this")
     parser.add_argument("--minutes", type=float, default=1e9, help="start no run after these")
     arguments = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     runs = itertools.product(CELLS, RULES, DELAYS)
     for case in () if arguments.table else runs:
-        if not file_of(*case).exists() and time.perf_counter() - start < 60 * arguments.minutes:
-            file_of(*case).write_text(json.dumps(run(*case)) + "\n")
+        late, file = time.perf_counter() - start > 60 * arguments.minutes, file_of(*case)
+        if not file.exists() and arguments.only in file.stem and not late:
+            file.write_text(json.dumps(run(*case)) + "\n")
     found = results()
     (RESULTS.parent / "trace_conditioning.md").write_text(table(found) + "\n")
     draw(found, RESULTS.parent / "trace_conditioning.png")
