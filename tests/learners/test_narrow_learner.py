@@ -15,7 +15,7 @@ import pytest
 
 import rtrl
 from rtrl.engine import is_carry, widened
-from rtrl.learners import _step
+from rtrl.learners import _step, _update
 
 NARROW = ("bfloat16", "int8")
 
@@ -155,8 +155,8 @@ def test_float32_is_the_very_program_without_all_this(monkeypatch):
 
     with_it = program(learner)
     assert "uint16" not in with_it and "i8[" not in with_it
-    for name in ("widened", "widen"):
-        monkeypatch.setattr(_step, name, lambda tree: tree)
+    monkeypatch.setattr(_step, "widened", lambda tree: tree)
+    monkeypatch.setattr(_update, "widen", lambda tree: tree)
     monkeypatch.setattr(_step, "narrowed", lambda carry, *_: carry)
     jax.clear_caches()
     assert program(learner) == with_it
