@@ -137,22 +137,23 @@ def table() -> str:
     return "\n".join([*lines, ""])
 
 
-def main() -> None:
+def command(description: str | None, file: str, settings: list, measure: Any, table: Any) -> None:
+    """Measure and keep all settings, unless only the table is asked for; write and print it."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--table", action="store_true", help="compute nothing")
     if not parser.parse_args().table:
         from _braintrace_sides import Setting
 
-        for cell, size, optimizer in SETTINGS:
+        for cell, size, optimizer in settings:
             setting = Setting(cell, size, 1, 1, optimizer)
             result = measure(setting)
-            merge(FILE, setting.name, result)
-            say(f"{setting.name}: {result['microseconds a timestep']}")
-    (RESULTS / FILE).with_suffix(".md").write_text(table())
+            merge(file, setting.name, result)
+            say(setting.name)
+    (RESULTS / file).with_suffix(".md").write_text(table())
     print(table())
 
 
 if __name__ == "__main__":
-    main()
+    command(__doc__, FILE, SETTINGS, measure, table)

@@ -11,13 +11,12 @@ only those that it can't prove to be finite: there the judge's instructions run 
 seventeen.
 """
 
-import argparse
 import re
 from collections import Counter
 
 from _hlo import FREE, Program
-from _timing import RESULTS, merge, provenance, read, say
-from single_steps import ALL_JUDGED, SETTINGS, Scan
+from _timing import provenance, read
+from single_steps import ALL_JUDGED, SETTINGS, Scan, command
 
 FILE = "step_origins.json"
 #: What instructions are there for, and the functions of the library that make them.
@@ -132,22 +131,6 @@ def table() -> str:
     return "\n".join([*lines, ""])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--table", action="store_true", help="compute nothing")
-    if not parser.parse_args().table:
-        from _braintrace_sides import Setting
-
-        for cell, size, optimizer in SETTINGS:
-            if size == 64:  # of another size it is the same program
-                setting = Setting(cell, size, 1, 1, optimizer)
-                merge(FILE, setting.name, measure(setting))
-                say(setting.name)
-    (RESULTS / FILE).with_suffix(".md").write_text(table())
-    print(table())
-
-
 if __name__ == "__main__":
-    main()
+    # Of another size it is the same program.
+    command(__doc__, FILE, [s for s in SETTINGS if s[1] == 64], measure, table)

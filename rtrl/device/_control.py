@@ -11,6 +11,7 @@ from rtrl.device._graph import Graph
 from rtrl.device._node import Axis, Node
 from rtrl.device._refused import Refused
 from rtrl.device._shapes import join_rows, squeezed
+from rtrl.engine import scan_layout
 
 #: Gives the outputs of a closed jaxpr for its arguments.
 Walk = Callable[[Graph, Any, list[Any]], list[Any]]
@@ -55,7 +56,7 @@ def _while(g: Graph, eqn: Any, operands: list[Any], walk: Walk) -> list[Any]:
 
 def _scan(g: Graph, eqn: Any, operands: list[Any], walk: Walk) -> list[Any]:
     p = eqn.params
-    n, m, length = p["num_consts"], p["num_carry"], p["length"]
+    (n, m), length = scan_layout(eqn), p["length"]
     if length > ROUNDS:
         raise NotImplementedError(f"of more than {ROUNDS} rounds")
     fixed, carry, rows = operands[:n], operands[n : n + m], operands[n + m :]

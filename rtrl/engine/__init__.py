@@ -20,6 +20,7 @@ from rtrl.engine._data import Chunk as Chunk
 from rtrl.engine._data import Past as Past
 from rtrl.engine._init_carry import init_carry as init_carry
 from rtrl.engine._jaxpr import read as read
+from rtrl.engine._jaxpr import scan_layout as scan_layout
 from rtrl.engine._matrices import apply_transposed as apply_transposed
 from rtrl.engine._matrices import choose_zero as choose_zero
 from rtrl.engine._modules import Modules as Modules

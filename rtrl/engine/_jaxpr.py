@@ -133,7 +133,7 @@ def _results(known: Property[P], eqn: Any, inputs: list[P]) -> list[P]:
     if name == "while":
         return _while(known, params, inputs)
     if name == "scan":
-        return _scan(known, params, inputs)
+        return _scan(known, eqn, inputs)
     return known.apply(eqn, inputs)
 
 
@@ -150,12 +150,27 @@ def _while(known: Property[P], params: dict[str, Any], inputs: list[P]) -> list[
         carry = after
 
 
-def _scan(known: Property[P], params: dict[str, Any], inputs: list[P]) -> list[P]:
-    consts, carries = params["num_consts"], params["num_carry"]
+def scan_layout(eqn: Any) -> tuple[int, int]:
+    """How many arguments of a `jax.lax.scan` stay the same, and how many are carried.
+
+    By their axes, as versions of JAX say it in different ways: what is stacked has one more than
+    the program of one round sees.
+    """
+    body = program(eqn.params["jaxpr"])
+
+    def alike(outside, inside):
+        return sum(a.aval.ndim == b.aval.ndim for a, b in zip(outside, inside, strict=True))
+
+    carries = alike(eqn.outvars, body.outvars)
+    return alike(eqn.invars, body.invars) - carries, carries
+
+
+def _scan(known: Property[P], eqn: Any, inputs: list[P]) -> list[P]:
+    consts, carries = scan_layout(eqn)
     same, carry = inputs[:consts], inputs[consts : consts + carries]
     items = [known.item(x) for x in inputs[consts + carries :]]
     while True:
-        results = read(known, program(params["jaxpr"]), [*same, *carry, *items])
+        results = read(known, program(eqn.params["jaxpr"]), [*same, *carry, *items])
         after = [known.either(a, b) for a, b in zip(carry, results, strict=False)]
         if after == carry:
             return [*carry, *(known.stack(y) for y in results[carries:])]

@@ -30,7 +30,8 @@ from jaxtyping import Array, Float
 
 from rtrl.engine._jaxpr import subprograms
 
-#: Versions of jaxlib that all tests have run with.
+#: Versions of jaxlib that the tests have run with: all with the first, the essential ones with the
+#: second (`make test-core`).
 TESTED = ("0.10.2", "0.12.0.1")
 JAXLIB = version("jaxlib")
 #: How XLA on a CPU is asked: for the second, and not to dissolve the call before that.

@@ -189,6 +189,8 @@ def _learn(
         guarding = eqx.tree_at(lambda g: g.divergence, guarding, kept)
         model, opt_state, window = _go_back(learner, back, kept.good, model, opt_state, window)
         reverted = end.at[-1].set(back)
+        if proven is not None:
+            proven = jnp.where(back, 0, proven)  # of other parameters
     out = StepOutput(
         prediction=result.predictions,
         # The least divisor is one: NaN is put there on purpose, not made by 0 / 0.

@@ -13,6 +13,8 @@ from rtrl.engine import Range, Ranges, read
 
 EMPTY = np.zeros((0, 3), "f4")
 KEY, HALF = jax.random.key(0), jnp.asarray(0.1, jnp.bfloat16)
+pytestmark = pytest.mark.core  # it reads what versions of JAX write in different ways
+
 FUNCTIONS = {
     "sums": lambda x, y: x + y - 2 * x,
     "products": lambda x, y: x * y / 3,
