@@ -38,10 +38,13 @@ def optimizer_of(name: str) -> Any:
     return {"sgd": optax.sgd, "adam": optax.adam}[name](RATE)
 
 
-def noise_of(s: Setting, length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def noise_of(s: Setting, length: int, size: int) -> Any:
+    """Inputs and targets, on the device, as braintrace's program holds them."""
+    import jax.numpy as jnp
+
     rng = np.random.default_rng(0)
     lead = (length,) if s.batch == 1 else (length, s.batch)
-    return tuple(rng.normal(size=(*lead, n)).astype(np.float32) for n in (size, OUT))  # type: ignore
+    return tuple(jnp.asarray(rng.normal(size=(*lead, n)), jnp.float32) for n in (size, OUT))
 
 
 def our_network(s: Setting) -> Any:

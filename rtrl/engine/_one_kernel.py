@@ -32,11 +32,14 @@ from rtrl.engine._jaxpr import subprograms
 
 #: Versions of jaxlib that the tests have run with: all with the first, the essential ones with the
 #: second (`make test-core`).
-TESTED = ("0.10.2", "0.12.0.1")
+TESTED = ("0.10.2", "0.11.2", "0.12.0.1")
 JAXLIB = version("jaxlib")
 #: How XLA on a CPU is asked: for the second, and not to dissolve the call before that.
 MARKS = {"inlineable": "false", "xla_cpu_small_call": "true"}
-#: Bytes of all arguments up to which it pays: larger arrays keep several cores busy.
+#: And what is in the call, which JAX would mark as well where it makes calls of a loop's parts.
+UNMARKED = {"inlineable": "true", "xla_cpu_small_call": "false"}
+#: Bytes of all arguments up to which it pays: larger arrays keep several cores busy. What a loop
+#: takes a piece of at a time does not count.
 LARGEST = 1 << 22
 #: Operations up to which compiling one kernel does not take much longer than compiling many.
 LONGEST = 20_000
@@ -90,8 +93,13 @@ def joining_kernels() -> Iterator[list[bool]]:
         _asked.reset(token)
 
 
-def one_kernel(function: Callable[..., Any], *operands: Any, when: bool = True) -> Any:
-    """Give ``function(*operands)``, as one kernel where `joining_kernels` allows for it.
+def one_kernel(
+    function: Callable[..., Any], *operands: Any, when: bool = True, pieces: Any = ()
+) -> Any:
+    """Give ``function(*operands, *pieces)``, as one kernel where `joining_kernels` allows for it.
+
+    A loop is best made one as a whole: beginning every part of every round anew takes as long as
+    the arithmetic of a small network.
 
     Only what is known to be arithmetic, on small arrays and without products of large matrices, is
     made a kernel; the result is that of the function in any case.
@@ -100,15 +108,16 @@ def one_kernel(function: Callable[..., Any], *operands: Any, when: bool = True) 
         function: of pytrees; of what it is given and gives, arrays alone differ from call to call.
         operands: what it is called with.
         when: false where it would not pay, which saves looking.
+        pieces: operands, too, of any size: a loop inside takes a piece of them at a time.
     """
-    done = _asked.get()
+    done, arguments = _asked.get(), (*operands, *pieces)
     if done is None or not when or os.environ.get("RTRL_SEPARATE_KERNELS", "0") not in ("", "0"):
-        return function(*operands)
-    dynamic, static = eqx.partition(operands, eqx.is_array)
+        return function(*arguments)
+    whole = jax.tree.leaves(eqx.filter(operands, eqx.is_array))
+    if sum(a.size * a.dtype.itemsize for a in whole) > LARGEST:
+        return function(*arguments)
+    dynamic, static = eqx.partition(arguments, eqx.is_array)
     leaves, structure = jax.tree.flatten(dynamic)
-    size = sum(a.size * a.dtype.itemsize for a in leaves)
-    if size > LARGEST:
-        return function(*operands)
     rest: list[Any] = []
 
     def of_arrays(*leaves):
@@ -124,11 +133,12 @@ def one_kernel(function: Callable[..., Any], *operands: Any, when: bool = True) 
 
     closed = jax.make_jaxpr(of_arrays)(*leaves)
     given = [*closed.consts, *leaves]  # what the function has at hand is an argument like any other
-    if all(a.size for a in given) and _fits(closed.jaxpr) and _length(closed.jaxpr) <= LONGEST:
+    keys = any(not a.size and jnp.issubdtype(a.dtype, jax.dtypes.prng_key) for a in given)
+    if not keys and _fits(closed.jaxpr) and _length(closed.jaxpr) <= LONGEST:
         done.append(True)
         found = _marked(closed.jaxpr, given)
     else:
-        return function(*operands)  # of which parts may be
+        return function(*arguments)  # of which parts may be
     other, as_arrays = rest
     return eqx.combine(jax.tree.unflatten(as_arrays, found), other)
 
@@ -147,14 +157,16 @@ def _marked(jaxpr: Jaxpr, given: list[Any]) -> list[Any]:
     know an argument, or newer versions write it into the call as a constant.
     """
 
-    def unmarked(*given):  # the call is marked, not what it does
-        with set_xla_metadata(**dict.fromkeys(MARKS)):
-            read = sum(map(_first, given), jnp.zeros((), jnp.float32))
-            given, read = _behind(read, given)
-            return *_run(jaxpr, given), read
+    def unmarked(*filled):
+        with set_xla_metadata(**UNMARKED):
+            read = sum(map(_first, filled), jnp.zeros((), jnp.float32))
+            filled, read = _behind(read, filled)
+            rest = iter(filled)
+            whole = [next(rest) if a.size else jnp.zeros(a.shape, a.dtype) for a in given]
+            return *_run(jaxpr, whole), read
 
     with set_xla_metadata(**MARKS):
-        *found, read = jax.jit(unmarked, inline=False)(*_unknown(given))
+        *found, read = jax.jit(unmarked, inline=False)(*_unknown([a for a in given if a.size]))
     if found:  # what nobody looks at might be left out
         smallest = min(range(len(found)), key=lambda i: found[i].size)
         found[smallest], _ = jax.lax.optimization_barrier((found[smallest], read))
@@ -189,7 +201,7 @@ def _behind(
     """
     behind, kinds = list(leaves), dict[Any, list[int]]()
     for i, a in enumerate(leaves):
-        if a.size <= SMALL and not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+        if _is_small(a) and not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
             kinds.setdefault(a.dtype, []).append(i)
     packed = [jnp.concatenate([leaves[i].ravel() for i in kind]) for kind in kinds.values()]
     bits = jax.lax.bitcast_convert_type(read, jnp.uint32)
@@ -203,6 +215,14 @@ def _behind(
         for i, end in zip(kind, ends, strict=True):
             behind[i] = array[end - leaves[i].size : end].reshape(leaves[i].shape)
     return behind, read
+
+
+def _is_small(a: Array) -> bool:
+    """Whether an array is copied in no time: a vector, as those of parameters and traces are.
+
+    A matrix, however small, XLA overwrites where it is.
+    """
+    return a.size <= SMALL and max(a.shape, default=1) == a.size
 
 
 def _fits(jaxpr: Jaxpr) -> bool:

@@ -1,6 +1,7 @@
 """What a user hands in, checked and cast before anything is traced or changed."""
 
 import functools
+import math
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +12,10 @@ from jaxtyping import PyTree
 
 from rtrl.engine import Chunk, Rule
 from rtrl.validate import require
+
+
+#: Weights of a sequence that are kept for the next one like it.
+FEW = 1 << 12
 
 
 def float_dtype(model: PyTree) -> jnp.dtype:
@@ -95,10 +100,16 @@ def check_xs(model: PyTree, xs: Any, batch_size: int | None, *, time: bool = Tru
 
 
 def prepare(
-    model: PyTree, xs: Any, ys: Any, weights: Any, resets: Any, batch_size: int | None
+    model: PyTree,
+    xs: Any,
+    ys: Any,
+    weights: Any,
+    resets: Any,
+    batch_size: int | None,
+    dtype: Any = None,
 ) -> Chunk:
-    """Check and cast a sequence: what can be wrong with it is found here."""
-    dtype = float_dtype(model)
+    """Check and cast a sequence, by default to `float_dtype`: what can be wrong is found here."""
+    dtype = float_dtype(model) if dtype is None else dtype
     xs = cast(xs, dtype, "xs")
     check_xs(model, xs, batch_size)
     lead = xs.shape[:1] if batch_size is None else xs.shape[:2]
@@ -112,7 +123,9 @@ def prepare(
                 leaf.shape,
             )
     if weights is None:
-        weights = jax.device_put(np.ones(lead, dtype))
+        weights = (
+            _ones(lead, dtype) if math.prod(lead) <= FEW else jax.device_put(np.ones(lead, dtype))
+        )
     else:
         weights = per_timestep(weights, lead, "weights", dtype)
     if resets is not None:

@@ -196,7 +196,8 @@ class OnlineLearner(eqx.Module):
             ValueError: an argument of the wrong shape or kind, named; nothing has changed then.
             NonFiniteError: see ``on_nonfinite``.
         """
-        data = _inputs.prepare(state.model, xs, ys, weights, resets, samples_here(state))
+        batch_size, dtype = layout_here(state)
+        data = _inputs.prepare(state.model, xs, ys, weights, resets, batch_size, dtype)
         chunk = _inputs.chunk_size(chunk, data.xs.shape[0], self.rule)
         return call(self, advance_many, state, data, chunk)
 

@@ -65,17 +65,22 @@ def advance_many(learner, data, chunk, state):
     # A scan carries arrays only.
     arrays, static = eqx.partition(state, eqx.is_array)
 
-    def body(carry, data):
-        (arrays, proven), learn = carry, functools.partial(_learn, learner)
-        state = eqx.combine(arrays, static)
-        alone = data.weights.shape == (1,)  # a timestep of one sample
-        state, out, proven = one_kernel(learn, state, data, proven, when=alone)
-        return (eqx.filter(state, eqx.is_array), proven), out
+    def loop(carry, data):
+        # Anew for every look at it, as a scan remembers how its body was made.
+        def body(carry, data):
+            (arrays, proven), learn = carry, functools.partial(_learn, learner)
+            state = eqx.combine(arrays, static)
+            alone = data.weights.shape == (1,)  # a timestep of one sample
+            state, out, proven = one_kernel(learn, state, data, proven, when=alone)
+            return (eqx.filter(state, eqx.is_array), proven), out
+
+        return over_chunks(body, carry, data, data.xs.shape[0], chunk)
 
     # Of a sharded learner every update is judged: its devices would have to agree.
     judges = placement_of(state.carry) is not None or bool(axes_of((state, data)))
     proven = None if judges else jnp.int32(0)
-    carry, outs = over_chunks(body, (arrays, proven), data, data.xs.shape[0], chunk)
+    steps = chunk == 1 and data.weights.ndim == 1
+    carry, outs = one_kernel(loop, (arrays, proven), when=steps, pieces=(data,))
     arrays, _ = carry
 
     def join(*parts):  # (chunks, K, ...) each, to (time, ...)

@@ -69,14 +69,17 @@ def advance(learner: Any, rows: Rows, inside: PyTree) -> tuple[PyTree, PyTree]:
         inside, out = learner._row(eqx.combine(arrays, static), given)
         return eqx.filter(inside, eqx.is_array), out
 
-    def body(t, carry):
-        arrays, outs = carry
-        arrays, out = one_kernel(take, arrays, rows.numbers[t])
-        outs = jax.tree.map(lambda all, one: all.at[t].set(one), outs, out)
-        return arrays, outs
+    def loop(arrays, rows):
+        def body(t, carry):
+            arrays, outs = carry
+            arrays, out = one_kernel(take, arrays, rows.numbers[t])
+            outs = jax.tree.map(lambda all, one: all.at[t].set(one), outs, out)
+            return arrays, outs
 
-    outs = type(learner._told)(*(jnp.zeros((size, *shape)) for shape in learner._told))
-    arrays, outs = jax.lax.fori_loop(0, rows.count, body, (arrays, outs))
+        outs = type(learner._told)(*(jnp.zeros((size, *shape)) for shape in learner._told))
+        return jax.lax.fori_loop(0, rows.count, body, (arrays, outs))
+
+    arrays, outs = one_kernel(loop, arrays, pieces=(rows,))
     return eqx.combine(arrays, static), outs
 
 

@@ -14,6 +14,7 @@ X, Y = jnp.arange(12.0).reshape(4, 3), jnp.arange(3.0)
 ASKED = _one_kernel.JAXLIB in _one_kernel.TESTED
 OTHER = jax.random.key(0, impl="rbg")
 EMPTY = np.zeros((0, 3), "f4")
+KEYS = jax.random.split(jax.random.key(0), 0)
 PLACES = np.array([1, 3, 1])
 
 
@@ -121,6 +122,7 @@ FITS = {
     "sums along": lambda x, y: (jnp.cumsum(x, 1), x.argmax(1), jnp.exp(x * 1j)),
     "a scan": lambda x, y: jax.lax.scan(lambda c, r: (jnp.tanh(c + r), c * r), y, x),
     "a closure": lambda x, y: x + PLACES + X,
+    "an empty array": lambda x, y: x * 2 + jnp.ones((0, 3)).sum(0) + jnp.asarray(EMPTY).sum(0),
     "what jit calls": lambda x, y: jax.jit(lambda x: x * 2)(x) + jax.nn.gelu(y),
 }
 DOES_NOT = {
@@ -132,7 +134,7 @@ DOES_NOT = {
     ),
     "within a loop": lambda x, y: jax.lax.scan(lambda c, r: (jnp.sort(c + r), c), y, x),
     "another generator": lambda x, y: jax.random.bits(OTHER) * 0 + y,
-    "an empty array": lambda x, y: x * 2 + jnp.ones((0, 3)).sum(0) + jnp.asarray(EMPTY).sum(0),
+    "no keys": lambda x, y: x * 2 + jax.random.key_data(KEYS).sum(),
     "large matrices": lambda x, y: (jnp.ones((16, 64)) * y[0]) @ (jnp.ones((64, 64)) * x[0, 1]),
 }
 
