@@ -35,7 +35,7 @@ from rtrl.engine._matrices import (
     temporal_errors,
 )
 from rtrl.engine._partials import Partials
-from rtrl.engine._xla import branch, in_place, sum_over_few, sum_over_time
+from rtrl.engine._xla import branch, in_place, sum_over_few, sum_over_samples, sum_over_time
 
 
 class Trace(eqx.Module):
@@ -257,13 +257,16 @@ def read(trace: Trace, errors: Inexact[Array, "B d N"], *, choose: bool = False)
     ``choose``: an error of zero reads nothing, also off a trace that overflowed.
     """
 
+    def met(errors, s):
+        return choose_zero(errors == 0, errors * s) if choose else errors * s
+
     def projection(s):
         # The d numbers of a module count as samples: the gradient sums over both alike.
         weights, rows = errors.reshape(-1, errors.shape[-1], 1), s.reshape(-1, *s.shape[2:])
-        return (choose_zero(weights == 0, weights * rows) if choose else weights * rows).sum(0)
+        return sum_over_samples(met, weights, rows, products=not choose)
 
     def module(s):
-        return (choose_zero(errors == 0, errors * s) if choose else errors * s).sum((0, 1))
+        return met(errors, s).sum((0, 1))
 
     return (
         tuple(None if s is None else projection(s) for s in trace.projections),
