@@ -216,7 +216,8 @@ def sum_over_samples(
     takes the same for all. Of complex numbers that are multiplied alone, ``products``, it sums
     sixteen a little faster by itself.
 
-    Measured: PLACEHOLDER
+    Measured: 20 times as long without it for a learner of 256 MinGRUs and 16 samples, 1.3 to 2 for
+    16 and 64 (`bench/tricks.py`).
     """
 
     def some(*arrays):

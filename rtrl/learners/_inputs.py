@@ -13,7 +13,6 @@ from jaxtyping import PyTree
 from rtrl.engine import Chunk, Rule
 from rtrl.validate import require
 
-
 #: Weights of a sequence that are kept for the next one like it.
 FEW = 1 << 12
 

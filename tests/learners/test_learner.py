@@ -289,6 +289,18 @@ def test_no_trace_is_copied_at_a_timestep(make, kind, monkeypatch):
     assert copy.findall(scan_program(make, 1)[0])
 
 
+def test_weights_that_are_not_given_are_ones(monkeypatch):
+    """Of few timesteps they are kept for the next call, of many they are made anew."""
+    xs, ys, _, _ = data(T, 2, 4)
+    one, found = learner(), []
+    for few in (2 * T, 2 * T - 1):
+        monkeypatch.setattr(_inputs, "FEW", few)
+        for weights in (None, np.ones((T, 2))):
+            state, out = one.scan(one.init(network("LRU"), 2), xs, ys, weights=weights)
+            found.append(leaves((state.model, out)))
+    assert all(same(found[0], other) for other in found[1:])
+
+
 def test_a_step_can_be_part_of_the_users_own_program():
     xs, ys, _, _ = data(T, None, 9)
     one = learner(donate=True)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import signal
 
 import jax
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 import rtrl
-from rtrl.streams import _by_rows, _classifier, _forecaster, classes, experts
+from rtrl.engine import _one_kernel
+from rtrl.streams import _by_rows, _classifier, _forecaster, _rows, classes, experts
 
 ROWS = 300  # more than a block
 XS = np.random.default_rng(0).normal(size=(ROWS, 1))
@@ -127,6 +129,17 @@ def test_an_interrupt_in_a_block_comes_after_all_of_them(one, call, ctrl_c):
         getattr(one, call)(one.init(), XS, ys)
     kept = caught.value.state  # type: ignore
     assert kept.items == ROWS and same(kept, state)
+
+
+def test_the_loop_over_rows_is_one_kernel(one):
+    """With all that experts have at hand: an array without numbers, where there is one column."""
+    ys, _ = one._targets(None, 1, "ys")
+    rows = _rows.packed(np.zeros((1, 1)), ys, np.ones(1), np.zeros(1), one.block)
+    state = one.init(key=jax.random.key(0))
+    text = _rows.run.compile(one, rows, state.inside).as_text() or ""
+    *_, entry = text.split("ENTRY ")
+    asked = _one_kernel.JAXLIB in _one_kernel.TESTED
+    assert len(re.findall(r' call\(.*inlineable="false"', entry)) == asked
 
 
 def test_of_no_rows_nothing_is_told_and_nothing_changes(one):
