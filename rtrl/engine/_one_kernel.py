@@ -31,7 +31,7 @@ from jaxtyping import Array, Float
 from rtrl.engine._jaxpr import subprograms
 
 #: Versions of jaxlib that the tests have run with: all with the first, the essential ones with the
-#: second (`make test-core`).
+#: others (`make test-core`).
 TESTED = ("0.10.2", "0.11.2", "0.12.0.1")
 JAXLIB = version("jaxlib")
 #: How XLA on a CPU is asked: for the second, and not to dissolve the call before that.
