@@ -19,7 +19,7 @@ FILE = "tricks.json"
 LENGTH = 256
 CALLS = 200  # of a sum by itself in a round
 CELLS = ("LRU", "LeakyIntegrator")
-SETTINGS = ((1, 1), (16, 1), (1, 64))  # samples, timesteps per chunk
+SETTINGS = ((1, 1), (16, 1), (64, 1), (1, 64))  # samples, timesteps per chunk
 
 
 def plain() -> dict[str, Callable[..., Any]]:
@@ -35,6 +35,7 @@ def plain() -> dict[str, Callable[..., Any]]:
         "branch": branch,
         "in_place": lambda change, value, *operands: change(value, *operands),
         "sum_over_time": lambda a: a.sum(0),
+        "sum_over_samples": lambda term, *arrays, products=False: term(*arrays).sum(0),
         "global_norm": lambda tree: jnp.sqrt(
             sum(jnp.square(jnp.abs(a)).sum() for a in jax.tree.leaves(tree))
         ),
@@ -132,6 +133,11 @@ def alone(rounds: int) -> list[dict[str, Any]]:
             "64 timesteps of 64 modules, one sample, a product",
             lambda f: lambda a, b: f(a * b),
             (normal(64, 1, 1, 64), normal(64, 1, 1, 64)),
+        ),
+        "sum_over_samples": (
+            "16 samples of 256 times 256 numbers, a product",
+            lambda f: lambda a, b: f(jax.numpy.multiply, a, b),
+            (normal(16, 256, 1), normal(16, 256, 256)),
         ),
         "global_norm": (
             f"a gradient of {len(gradient)} arrays, four LRU layers",

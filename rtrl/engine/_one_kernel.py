@@ -40,7 +40,7 @@ MARKS = {"inlineable": "false", "xla_cpu_small_call": "true"}
 UNMARKED = {"inlineable": "true", "xla_cpu_small_call": "false"}
 #: Bytes of all arguments up to which it pays: larger arrays keep several cores busy. What a loop
 #: takes a piece of at a time does not count.
-LARGEST = 1 << 22
+LARGEST = 1 << 23
 #: Operations up to which compiling one kernel does not take much longer than compiling many.
 LONGEST = 20_000
 #: Multiplications of a product of matrices up to which it pays: a kernel has no library for them.

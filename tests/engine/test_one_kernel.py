@@ -97,6 +97,15 @@ def test_small_arrays_take_their_own_place():
     same(jax.jit(program)(many), [a + sum(b[0] for b in many) for a in many])
 
 
+def test_of_small_arrays_vectors_are_copied():
+    """A matrix XLA overwrites where it is: packed, it would be copied twice."""
+    vectors = [jnp.arange(9.0), jnp.ones((1, 7)), jnp.ones(())]
+    given = [jnp.ones((4, 4)), *vectors, jnp.ones(_one_kernel.SMALL + 1)]
+    program = jax.make_jaxpr(_one_kernel._behind)(jnp.zeros(()), given)
+    (packed,) = (e for e in program.eqns if e.primitive.name == "concatenate")
+    assert packed.outvars[0].aval.size == sum(v.size for v in vectors)
+
+
 @pytest.mark.parametrize(
     "kind", [bool, np.int8, np.uint32, np.float16, jnp.bfloat16, np.complex64, np.int32]
 )

@@ -26,6 +26,28 @@ def test_a_sum_over_samples(samples, complex_, products):
     np.testing.assert_allclose(found, expected, atol=5e-5)
 
 
+@pytest.mark.parametrize("kind", [jnp.bfloat16, jnp.float16])
+def test_halves_are_added_in_single_precision(kind):
+    s = jnp.linspace(0, 1, 512).astype(kind)[:, None]
+    w = jnp.ones((512, 1), kind)
+    found = sum_over_samples(jnp.multiply, w, s)
+    assert found.dtype == kind
+    # One rounding at the end; adding in halves is off by several hundredths.
+    np.testing.assert_allclose(found.astype(float), s.astype(float).sum(0), rtol=4e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "products", "sums"), [("f4", True, 0), ("c8", True, 1), ("c8", False, 0)]
+)
+def test_xla_is_left_to_sum_products_of_complex_numbers_alone(kind, products, sums):
+    def total(w, s):
+        return sum_over_samples(jnp.multiply, w, s, products=products)
+
+    a = np.ones((16, 3, 2), kind)
+    program = str(jax.make_jaxpr(total)(a, a))
+    assert program.count("reduce_sum") == sums + 1  # one for other devices
+
+
 @pytest.mark.parametrize("samples", [2, 16, 33])
 def test_every_sample_is_summed_once_by_a_term_of_its_own(samples):
     def term(w, s):

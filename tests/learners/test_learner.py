@@ -293,11 +293,13 @@ def test_weights_that_are_not_given_are_ones(monkeypatch):
     """Of few timesteps they are kept for the next call, of many they are made anew."""
     xs, ys, _, _ = data(T, 2, 4)
     one, found = learner(), []
-    for few in (2 * T, 2 * T - 1):
+    for few, kept in ((2 * T, 1), (2 * T - 1, 0)):
         monkeypatch.setattr(_inputs, "FEW", few)
+        _inputs._ones.cache_clear()
         for weights in (None, np.ones((T, 2))):
             state, out = one.scan(one.init(network("LRU"), 2), xs, ys, weights=weights)
             found.append(leaves((state.model, out)))
+        assert _inputs._ones.cache_info().currsize == kept
     assert all(same(found[0], other) for other in found[1:])
 
 
