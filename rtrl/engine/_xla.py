@@ -186,8 +186,8 @@ def _total(
     """Sum the real ``term`` over all numbers.
 
     XLA on a CPU does not vectorise a sum over everything, and every sum is a call that takes longer
-    than a few hundred numbers. So arrays of one shape are added up first, number by number, then
-    parts of their rows, and what is left of the rows is summed by a matrix product.
+    than a few hundred numbers. So arrays of one shape are added up first, number by number, and
+    the rows of what comes out are summed by a matrix product.
     """
     if spread:  # over devices: one number of every array travels, where reshaping would move all
         return jnp.stack([term(a).sum() for a in leaves if a.size]).sum()
@@ -196,29 +196,17 @@ def _total(
         alike.setdefault((a.shape, a.dtype), []).append(a)
     sums = []
     for arrays in alike.values():
-        for i in range(0, len(arrays), 32):  # more in one loop take long to compile
-            some = arrays[i : i + 32]
+        # More in one loop take long to compile, and large ones long to run.
+        most = 32 if arrays[0].size <= 1 << 14 else 4
+        for i in range(0, len(arrays), most):
+            some = arrays[i : i + most]
             t = functools.reduce(jnp.add, map(term, some))
             if t.ndim > 1:
-                t = _folded(t.reshape(-1, t.shape[-1]), 64 // len(some))
-                t = jnp.matmul(t, jnp.ones(t.shape[-1], t.dtype), precision="highest")
+                ones = jnp.ones(t.shape[-1], t.dtype)
+                t = jnp.matmul(t.reshape(-1, t.shape[-1]), ones, precision="highest")
             sums.append(t.reshape(-1))
     dtype = jnp.result_type(*(t.dtype for t in sums))
     return jnp.concatenate([t.astype(dtype) for t in sums]).sum()
-
-
-def _folded(rows: Float[Array, "rows columns"], most: int) -> Float[Array, "rows fewer"]:
-    """Rows with the same sums and fewer columns, of which less is written to memory.
-
-    Args:
-        rows: what is to be summed.
-        most: parts of a row that are added up: more in one loop take long to compile.
-    """
-    columns = rows.shape[-1]
-    for parts in (16, 8, 4, 2):
-        if parts <= most and columns % parts == 0 and columns // parts >= 32:
-            return functools.reduce(jnp.add, jnp.split(rows, parts, axis=1))
-    return rows
 
 
 def sum_over_samples(
