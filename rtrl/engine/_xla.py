@@ -219,7 +219,7 @@ def sum_over_samples(
     take about the same; a program of more takes half a second more to compile. Of complex numbers
     that are multiplied alone, ``products``, XLA sums sixteen a little faster by itself.
 
-    Measured: @TRICKS@
+    Measured: 367 us in place of 102 for 16 samples of 256 times 256 numbers.
     """
 
     def some(arrays):
