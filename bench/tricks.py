@@ -184,7 +184,10 @@ def table(result: dict[str, Any]) -> str:
     for row in result["tricks"]["rows"]:
         cells = []
         for name in names:
-            one = row["without"][name]
+            one = row["without"].get(name)
+            if one is None:  # a trick that is newer than the row
+                cells.append("")
+                continue
             ratio = one["ratio"]
             text = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
             if one["copies"] or row["copies"]:
