@@ -28,12 +28,12 @@ def test_a_sum_over_samples(samples, complex_, products):
 
 @pytest.mark.parametrize("kind", [jnp.bfloat16, jnp.float16])
 def test_halves_are_added_in_single_precision(kind):
-    s = jnp.linspace(0, 1, 512).astype(kind)[:, None]
-    w = jnp.ones((512, 1), kind)
-    found = sum_over_samples(jnp.multiply, w, s)
+    s = jnp.asarray(np.random.default_rng(0).uniform(0, 2, (4096, 8)), kind)
+    found = sum_over_samples(jnp.multiply, jnp.ones((4096, 1), kind), s)
     assert found.dtype == kind
-    # One rounding at the end; adding in halves is off by several hundredths.
-    np.testing.assert_allclose(found.astype(float), s.astype(float).sum(0), rtol=4e-3)
+    # One rounding at the end; adding in halves is off by several times as much.
+    expected = np.asarray(s, np.float64).sum(0)
+    np.testing.assert_allclose(np.asarray(found, float), expected, rtol=float(jnp.finfo(kind).eps))
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,7 @@ def test_donation_consumes_the_old_state_but_never_the_callers_arrays():
 def scan_program(make, chunk):
     """The optimized HLO of a scan, and how many arrays its state holds.
 
-    Of traces of more than 256 numbers: arrays of less may be copied (`one_kernel`).
+    Of traces of more than 256 numbers: vectors of less may be copied (`one_kernel`).
     """
     model = rtrl.SequenceModel(IN, OUT, 16, 2, lambda size, key: make(size, 17, key=key), key=KEY)
     one = rtrl.OnlineLearner(squared_error, optax.adam(1e-3))
