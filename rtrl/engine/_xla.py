@@ -218,7 +218,7 @@ def sum_over_samples(
     written out, sixteen samples at a time, which takes longer to compile. Complex numbers that are
     multiplied alone, ``products``, XLA sums well by itself, if they are not more.
 
-    Measured: 367 us in place of 102 for 16 samples of 256 times 256 numbers.
+    Measured: 250 us in place of 91 for 16 samples of 256 times 256 numbers.
     """
 
     def some(arrays):
