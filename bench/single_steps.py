@@ -57,9 +57,8 @@ class Scan:
 
         learner = rtrl.OnlineLearner(squared_error, optimizer_of(setting.optimizer), **chosen)
         state = learner.init(our_network(setting))
-        data = prepare(
-            state.model, *noise_of(setting, setting.length, setting.size), None, None, None
-        )
+        xs, ys = noise_of(setting, setting.length, setting.size)
+        data = prepare(state.model, xs, ys, None, None, None)
         fresh = _step._Advance(_step.advance_many.keeping.function).donating
         jax.clear_caches()  # or what was traced before would come back
         with ExitStack() as stack:
