@@ -175,7 +175,7 @@ class Bound:
 
     def _find(self, key: _Key) -> None:
         self._key = key
-        program, _, self._was_asked = self._jitted._program(*key)
+        program, self._result, self._was_asked = self._jitted._program(*key)
         self._program = self._jitted._ready.get(key) or program
 
     def __call__(self, rest: list[Any], last: list[Any]) -> list[Any]:
@@ -194,6 +194,10 @@ class Bound:
     def last_of(self, arrays: list[Any]) -> Any:
         """An argument like the last one, of these arrays."""
         return joined(arrays, self.last)
+
+    def result_of(self, arrays: list[Any]) -> Any:
+        """The result that these arrays are of, once there has been one."""
+        return joined(arrays, self._result[0])
 
     @staticmethod
     def arrays_of(tree: Any) -> list[Any]:

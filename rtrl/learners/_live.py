@@ -1,19 +1,22 @@
 """Single steps for a loop that counts microseconds: the state stays taken apart between calls."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 from jax.core import Tracer
 from jaxtyping import ArrayLike, PyTree
 
-from rtrl.engine import placement_of
+from rtrl.engine import Chunk, placement_of
 from rtrl.learners import _inputs
 from rtrl.learners._feed import layout_here
 from rtrl.learners._interrupt import uninterrupted
 from rtrl.learners._jit import Bound, joined, split
 from rtrl.learners._learner import OnlineLearner
+from rtrl.learners._overlap import check_step, fitted
+from rtrl.learners._packing import Packed, Packing, packing_of
 from rtrl.learners._state import LearnerState, StepOutput, require_there
-from rtrl.learners._step import advance_one
+from rtrl.learners._step import advance_packed
 from rtrl.validate import require
 
 
@@ -27,11 +30,12 @@ class Live:
             out = live.step(x, y)
         rtrl.save("state", live.state)
 
-    The same compiled program as `OnlineLearner.step`, and the same numbers to the bit. A state is a
-    tree of some hundred arrays, and to take it apart for every call and put the next one together
-    takes longer than a small network takes to learn; here that is done when somebody asks for
-    `state`. A step that has to look at its state (``on_nonfinite="raise"``, ``donate=False``,
-    ``jax_debug_nans``, a state spread over devices) is an ordinary one.
+    The same learning step as `OnlineLearner.step`, and the same numbers. A state is a tree of some
+    hundred arrays, and to take it apart for every call and put the next one together takes longer
+    than a small network takes to learn; here that is done when somebody asks for `state`. Between
+    steps its smaller arrays lie in a few vectors, and updates are proven to be finite rather than
+    tested, as in a `scan`. A step that has to look at its state (``on_nonfinite="raise"``,
+    ``donate=False``, ``jax_debug_nans``, a state spread over devices) is an ordinary one.
 
     Args:
         learner: the learner.
@@ -48,17 +52,17 @@ class Live:
         require_there(state)
         self.learner = learner
         self._whole: LearnerState | None = state  # None where it is not put together yet
-        self._apart: _Apart | None = None
-        self._known: dict[Any, Bound] = {}  # programs, by what a timestep is made of
+        self._held: _Held | None = None
+        self._known: dict[Any, tuple[Bound, Any]] = {}  # programs, by what a timestep is made of
 
     @property
     def state(self) -> LearnerState:
         """The state after the last step; the next step uses it up."""
         whole = self._whole
         if whole is None:
-            assert self._apart is not None
-            whole = self._whole = joined(self._apart.arrays, self._apart.key)
-        return whole  # type: ignore[return-value]  # what joined gives is of any type
+            assert self._held is not None
+            whole = self._whole = self._held.packing.end(self._held.packed)
+        return whole
 
     def step(
         self,
@@ -82,60 +86,85 @@ class Live:
             NonFiniteError: see ``on_nonfinite`` of the learner; ``state`` is as it was.
             KeyboardInterrupt: see ``donate`` of the learner; ``state`` is the newest one.
         """
-        apart = self._apart
-        if apart is None:
-            return self._ordinary(x, y, weight, reset)
-        data = _inputs.prepare_one(apart.model, x, y, weight, reset, *apart.layout)
+        held = self._held
+        if held is None:
+            if (held := self._taken_apart()) is None:
+                return self._ordinary(x, y, weight, reset)
+            self._held = held
+        data = _inputs.prepare_one(held.model, x, y, weight, reset, *held.layout)
         leaves, structure = jax.tree.flatten(data)
-        bound = self._known.get((structure, data.xs.dtype))
-        if bound is None or not bound.holds() or any(isinstance(a, Tracer) for a in leaves):
+        if any(isinstance(a, Tracer) for a in leaves):
             return self._ordinary(x, y, weight, reset)
-        if self._whole is not None:  # somebody asked for it, and may have used it up
+        if self._whole is not None:  # somebody may have used it up
             require_there(self._whole)
-        count = len(apart.arrays)
+        bound, told = self._known.get((structure, data.xs.dtype), (None, None))
+        if bound is None or not bound.holds():
+            if jax.config.jax_debug_nans:  # type: ignore[attr-defined]
+                return self._ordinary(x, y, weight, reset)
+            held, bound = self._bound(data)
+            told = None
+        count = len(held.arrays)
         try:
-            arrays = uninterrupted(bound, [*apart.of_learner, *leaves], apart.arrays)
+            arrays = uninterrupted(bound, [*held.of_learner, *leaves], held.arrays)
         except KeyboardInterrupt as error:
-            there = getattr(error, "state", None)
-            if there is not None:
-                self._apart, self._whole = apart._replace(arrays=there[:count]), None
+            if (there := getattr(error, "state", None)) is not None:
+                self._held, self._whole = held._replace(arrays=there[:count]), None
                 error.state = self.state  # type: ignore[attr-defined]
             raise
-        self._apart, self._whole = apart._replace(arrays=arrays[:count]), None
-        return joined(arrays[count:], apart.told)
+        self._held, self._whole = held._replace(arrays=arrays[:count]), None
+        if told is None:
+            told = split(bound.result_of(arrays)[1])[1]
+            self._known[structure, data.xs.dtype] = bound, told
+        return joined(arrays[count:], told)
+
+    def _bound(self, data: Chunk) -> "tuple[_Held, Bound]":
+        """The program for timesteps like this one, and the state as it takes it."""
+        learner, state = self.learner, self.state
+        check_step(learner.rule, learner.overlap)
+        past = fitted(learner.overlap, state.past, data.xs, time=False)
+        if past is not state.past:
+            self._whole = dataclasses.replace(state, past=past)
+            self._held = self._taken_apart()
+        held = self._held
+        assert held is not None
+        return held, advance_packed.donating.bind(learner, data, held.packing, held.packed)
 
     def _ordinary(self, x, y, weight, reset) -> StepOutput:
-        """A step that takes the state whole; the next one like it may not have to."""
+        """A step that takes the state whole."""
         try:
             state, out = self.learner.step(self.state, x, y, weight, reset)
         except KeyboardInterrupt as error:
             if (there := getattr(error, "state", None)) is not None:
-                self._whole, self._apart = there, None
+                self._whole, self._held = there, None
             raise
-        self._whole, self._apart = state, None  # first of all: an interrupt may come at once
-        self._apart = self._taken_apart(state, out)
-        if self._apart is not None:
-            layout = self._apart.layout
-            data = _inputs.prepare_one(state.model, x, y, weight, reset, *layout)
-            bound = advance_one.donating.bind(self.learner, data, None, state)
-            self._known[jax.tree.structure(data), data.xs.dtype] = bound
+        self._whole, self._held = state, None
         return out
 
-    def _taken_apart(self, state: LearnerState, out: StepOutput) -> "_Apart | None":
+    def _taken_apart(self) -> "_Held | None":
         looks = not self.learner.donate or self.learner.on_nonfinite == "raise"
-        looks |= jax.config.jax_debug_nans or placement_of(state.carry) is not None  # type: ignore
-        (arrays, key), (told, as_told) = split(state), split(out)
-        if looks or any(isinstance(a, Tracer) for a in (*arrays, *told)):
+        if looks or jax.config.jax_debug_nans:  # type: ignore[attr-defined]
             return None
-        return _Apart(arrays, key, as_told, split(self.learner)[0], state.model, layout_here(state))
+        state = self.state
+        traced = any(isinstance(a, Tracer) for a in jax.tree.leaves(state))
+        if traced or placement_of(state.carry) is not None:
+            return None
+        layout = layout_here(state)
+        # Side by side every array has a kernel of its own: to take vectors apart adds to them.
+        packing = packing_of(state) if layout[0] is None else packing_of(state, 0)
+        arrays, key = split(packing.begin(state))
+        return _Held(arrays, key, packing, split(self.learner)[0], state.model, layout)
 
 
-class _Apart(NamedTuple):
+class _Held(NamedTuple):
     """A state as a compiled program takes it, and what is needed beside it."""
 
-    arrays: list[Any]
-    key: Any  # all of the state but its arrays; a program gives it back
-    told: Any  # the same of what a step tells
+    arrays: list[Any]  # of the packed state
+    key: Any  # all of it but its arrays
+    packing: Packing
     of_learner: list[Any]
     model: Any  # for the shape of its inputs
     layout: tuple[int | None, Any]
+
+    @property
+    def packed(self) -> Packed:
+        return joined(self.arrays, self.key)  # type: ignore[return-value]

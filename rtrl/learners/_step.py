@@ -47,15 +47,30 @@ class _Advance:
 
 @_Advance
 def advance_one(learner, data, chunk, state):
-    # A timestep is a chunk of one: there is one learning step, not two.
     def step(state, data):
-        data = jax.tree.map(lambda a: a[None], data)
-        state, out, _ = _learn(learner, state, data)
-        state, out = _renewed(learner, state, out, data)
-        first = jax.tree.map(lambda a: a[0], dataclasses.replace(out, grad_norm=out.loss))
-        return state, dataclasses.replace(first, grad_norm=out.grad_norm)
+        return _one(learner, state, data)[:2]
 
     return one_kernel(step, state, data, when=data.weights.ndim == 0)
+
+
+@_Advance
+def advance_packed(learner, data, packing, packed):
+    """As `advance_one`, of a state as few arrays, by which updates may be proven."""
+
+    def step(packed, data):
+        state, out, proven = _one(learner, packing.unpack(packed), data, packed.proven)
+        return packing.pack(state, proven), out
+
+    return one_kernel(step, packed, data, when=data.weights.ndim == 0)
+
+
+def _one(learner, state, data, proven=None):
+    # A timestep is a chunk of one: there is one learning step, not two.
+    data = jax.tree.map(lambda a: a[None], data)
+    state, out, proven = _learn(learner, state, data, proven)
+    state, out = _renewed(learner, state, out, data)
+    first = jax.tree.map(lambda a: a[0], dataclasses.replace(out, grad_norm=out.loss))
+    return state, dataclasses.replace(first, grad_norm=out.grad_norm), proven
 
 
 @_Advance
