@@ -45,6 +45,7 @@ from rtrl.engine._placement import of_cell as of_cell
 from rtrl.engine._placement import pin as pin
 from rtrl.engine._range import Range as Range
 from rtrl.engine._range import Ranges as Ranges
+from rtrl.engine._record import record as record
 from rtrl.engine._recur import recur as recur
 from rtrl.engine._rule import LocalRule as LocalRule
 from rtrl.engine._rule import Pull as Pull

@@ -7,9 +7,11 @@ import jax
 from jaxtyping import Array, PyTree
 
 from rtrl.engine._placement import Placement, of_carry, pin
+from rtrl.engine._record import record
 
 
-class Carry(eqx.Module):
+@record
+class Carry:
     """The hidden state of a cell and its sensitivity to the cell's parameters.
 
     Attributes:

@@ -14,6 +14,7 @@ from rtrl.learners._filter import Filter as Filter
 from rtrl.learners._guard import Guard as Guard
 from rtrl.learners._guard import GuardState as GuardState
 from rtrl.learners._guard import bounds_of as bounds_of
+from rtrl.learners._hidden import Ahead as Ahead
 from rtrl.learners._hidden import example_input as example_input
 from rtrl.learners._hidden import hidden as hidden
 from rtrl.learners._hidden import look_ahead as look_ahead

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from rtrl.engine import Chunk, max_over
+from rtrl.engine import Chunk, max_over, record
 from rtrl.learners._divergence import Divergence
 from rtrl.validate import require, require_integer
 
 
-class GuardState(eqx.Module):
+@record
+class GuardState:
     """What a `Guard` remembers, a part of the learner's state.
 
     Attributes:

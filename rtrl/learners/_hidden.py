@@ -1,5 +1,7 @@
 """The hidden states of a network without its traces: looking ahead."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ from jaxtyping import Array, PyTree
 from rtrl.engine import Carry, Chunk, is_carry, kept_in_place
 from rtrl.learners import _inputs
 from rtrl.learners._guard import Bounds, bound_inputs
-from rtrl.learners._jit import Jitted
+from rtrl.learners._jit import Bound, Jitted, split
 from rtrl.learners._restart import renew
 from rtrl.learners._state import LearnerState
 from rtrl.learners._step import remove_nonfinite
@@ -43,6 +45,28 @@ def look_ahead(
     """Run a network over timesteps without learning: its last prediction and hidden states."""
     predictions, carry = _run(model, carry, xs, resets, bounds)
     return jax.tree.map(lambda a: a[-1], predictions), carry
+
+
+class Ahead:
+    """`look_ahead` to one input after the other, as a stream does: the model is taken apart once.
+
+    It is known by identity, as nothing can change a model.
+    """
+
+    def __init__(self):
+        self._model: Any = None
+        self._of_model: list[Any] = []
+        self._bound: Bound | None = None
+        self._key: Any = None
+
+    def __call__(self, model: PyTree, carry: PyTree, x: Any, bounds: Bounds) -> tuple[Any, PyTree]:
+        """Give the prediction from an input, and the hidden states after it."""
+        (arrays, key), (last, last_key) = split((carry, x[None], None)), split(bounds)
+        same = model is self._model and self._key == (key, last_key)
+        if self._bound is None or not same or not self._bound.holds():
+            self._model, self._of_model, self._key = model, split(model)[0], (key, last_key)
+            self._bound = look_ahead.bind(model, carry, x[None], None, bounds)
+        return self._bound.result_of(self._bound([*self._of_model, *arrays], last))
 
 
 def _run(model, carry, xs, resets, bounds):

@@ -2,18 +2,18 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from rtrl.engine import Past
+from rtrl.engine import Past, record
 from rtrl.learners._guard import GuardState
 
 
-class Window(eqx.Module):
+@record
+class Window:
     """What is summed until the next update of the parameters."""
 
     grads: PyTree
@@ -21,7 +21,8 @@ class Window(eqx.Module):
     chunks: Int[Array, ""]
 
 
-class LearnerState(eqx.Module):
+@record
+class LearnerState:
     """All that a learner knows: an immutable pytree, saved and loaded whole.
 
     Attributes:
@@ -50,7 +51,8 @@ class LearnerState(eqx.Module):
     past: Past | None = None
 
 
-class StepOutput(eqx.Module):
+@record
+class StepOutput:
     """What a learning step tells.
 
     Attributes:

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from rtrl.learners._feed import feed
 from rtrl.learners._guard import Bounds, bounds_of
-from rtrl.learners._hidden import hidden, look_ahead
+from rtrl.learners._hidden import Ahead, hidden, look_ahead
 from rtrl.learners._interrupt import uninterrupted
 from rtrl.learners._open_stream import resume_or_open, wraps
 from rtrl.learners._restart import restart
@@ -29,11 +29,11 @@ def stream(
     delay: int,
 ) -> Iterator[tuple[StreamState, StepOutput]]:
     """See `OnlineLearner.stream`."""
-    state = resume_or_open(state, chunk, delay)
+    state, ahead = resume_or_open(state, chunk, delay), Ahead()
 
     def take(state, item):
         with naming_item(state.items, state):
-            return push(learner, state, read_item(state, item))
+            return push(learner, state, read_item(state, item), ahead)
 
     return each(take, state, source)
 
@@ -49,7 +49,9 @@ def each(take: Callable, state: Any, source: Iterable[tuple]) -> Iterator[tuple[
             raise
 
 
-def push(learner: Any, state: StreamState, item: Item) -> tuple[StreamState, StepOutput]:
+def push(
+    learner: Any, state: StreamState, item: Item, ahead: Ahead
+) -> tuple[StreamState, StepOutput]:
     """Predict one item; then take its target, and learn a chunk if that completes one."""
     if learner.on_nonfinite == "raise":
         require_finite(item, state)
@@ -61,8 +63,8 @@ def push(learner: Any, state: StreamState, item: Item) -> tuple[StreamState, Ste
         mask = item.reset if item.reset.ndim else None
         carry = restart(state.model, carry, mask)
     bounds = bounds_of(learner.guard, state.learner.guard)
-    xs = feed(state, item.x[None], time=True)
-    prediction, carry = look_ahead(state.model, carry, xs, None, bounds)
+    x = feed(state, item.x, time=False)
+    prediction, carry = ahead(state.model, carry, x, bounds)
 
     state = _hold(state, item, carry)
     if state.held < state.chunk + state.delay:
@@ -92,8 +94,8 @@ def _hold(state: StreamState, item: Item, carry: PyTree) -> StreamState:
             ys, settled = targets_like(item.y, state.chunk), np.bool_(True)
         if not missing:
             ys = jax.tree.map(lambda held, y: _with(held, to, y), ys, item.y)
-    return StreamState(
-        learner=state.learner,
+    return dataclasses.replace(
+        state,
         carry=carry,
         xs=xs,
         ys=ys,
@@ -136,7 +138,8 @@ def _drop_chunk(state: StreamState, behind: LearnerState, bounds: Bounds) -> Str
     if left:
         data = feed(state, (xs[:left], resets[:left]), time=True)
         _, carry = look_ahead(behind.model, carry, *data, bounds)
-    return StreamState(
+    return dataclasses.replace(
+        state,
         learner=behind,
         carry=carry,
         xs=xs,
@@ -145,8 +148,6 @@ def _drop_chunk(state: StreamState, behind: LearnerState, bounds: Bounds) -> Str
         resets=resets,
         known=np.zeros_like(state.known),
         held=np.int64(left),
-        settled=state.settled,
-        items=state.items,
     )
 
 

@@ -36,19 +36,39 @@ def read_item(state: StreamState, item: Any) -> Item:
     x, y, weight, reset = unpack(item)
     # Cast on the host, in numpy: no program is started for an item.
     dtype = state.weights.dtype  # the model's: asking the model takes longer
-    x = as_input(state.learner, x, dtype)
     # The first item says what items are, and later ones are held against it.
-    if state.items > 0:
-        _require_alike(x, state.xs[0], "x")
+    known = _alike(x, state.xs) if state.items > 0 else None
+    if known is None:
+        x = as_input(state.learner, x, dtype)
+        if state.items > 0:
+            _require_alike(x, state.xs[0], "x")
+    else:
+        x = known
     if y is not None:
-        y = as_target(state.learner, y, dtype)
-        if state.settled:
-            _require_alike_tree(y, jax.tree.map(lambda a: a[0], state.ys))
-            y = jax.tree.map(lambda a, held: a.astype(held.dtype), y, state.ys)
+        y = _read_target(state, y, dtype)
     lead = lead_of(state)
     weight = np.asarray(_inputs.per_timestep(weight, lead, "weight", dtype))
-    reset = np.asarray(_inputs.per_timestep(reset, lead, "reset", bool))
+    begins = np.zeros(lead, bool) if reset is False else reset
+    reset = np.asarray(_inputs.per_timestep(begins, lead, "reset", bool))
     return Item(x, y, weight, reset)
+
+
+def _read_target(state: StreamState, y: Any, dtype: Any) -> PyTree[np.ndarray]:
+    if state.settled and (known := _alike(y, state.ys)) is not None:
+        return known
+    y = as_target(state.learner, y, dtype)
+    if state.settled:
+        _require_alike_tree(y, jax.tree.map(lambda a: a[0], state.ys))
+        y = jax.tree.map(lambda a, held: a.astype(held.dtype), y, state.ys)
+    return y
+
+
+def _alike(value: Any, held: Any) -> np.ndarray | None:
+    """A copy of a value that plainly is what the items before were: no more has to be asked."""
+    if not isinstance(value, np.ndarray) or not isinstance(held, np.ndarray):
+        return None
+    alike = value.dtype == held.dtype or value.dtype.kind == held.dtype.kind == "f"
+    return value.astype(held.dtype) if alike and value.shape == held.shape[1:] else None
 
 
 def require_finite(item: Item, state: StreamState) -> None:

@@ -1,14 +1,15 @@
 """A learner in the middle of a stream: what it holds."""
 
-import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from rtrl.engine import record
 from rtrl.learners._state import LearnerState, batch_size_of
 
 
-class StreamState(eqx.Module):
+@record
+class StreamState:
     """A learner in the middle of a stream: an immutable pytree, saved and loaded whole.
 
     Predictions are ahead of learning by the items held here, which wait for the target of the last
@@ -60,5 +61,7 @@ def targets_like(y: PyTree[np.ndarray], chunk: int) -> PyTree[np.ndarray]:
 
 
 def lead_of(state: LearnerState | StreamState) -> tuple[int, ...]:
-    batch_size = batch_size_of(state)  # type: ignore[arg-type]
+    if isinstance(state, StreamState):
+        return state.weights.shape[1:]
+    batch_size = batch_size_of(state)
     return () if batch_size is None else (batch_size,)

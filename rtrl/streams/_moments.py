@@ -2,14 +2,16 @@
 
 from typing import ClassVar
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Float
+
+from rtrl.engine import record
 
 Features = Float[np.ndarray, "*features"]
 
 
-class Moments(eqx.Module):
+@record
+class Moments:
     """Running mean and variance of every feature, float64 whatever the network's precision.
 
     ::

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
 from rtrl.learners import (
+    Ahead,
     Filter,
     Guard,
     LearnerState,
@@ -151,16 +153,18 @@ class Standardized(eqx.Module):
         """As `OnlineLearner.stream`, in the data's own units."""
         inner = resume_or_open(state.learner, chunk, delay)
         state = StandardizedState(inner, state.inputs, state.targets, state.items)
-        return each(self._push, state, source)
+        return each(functools.partial(self._push, Ahead()), state, source)
 
-    def _push(self, state: StandardizedState, item: Any) -> tuple[StandardizedState, StepOutput]:
+    def _push(
+        self, ahead: Ahead, state: StandardizedState, item: Any
+    ) -> tuple[StandardizedState, StepOutput]:
         inner: Any = state.learner
         with naming_item(inner.items, state):
             x, y, weight, reset = unpack(item)
             after, x, y, restore = self._take(state, x, y)
             if after.items <= self.warmup:
                 weight = np.zeros(np.shape(weight))
-            inner, out = push(self.learner, inner, read_item(inner, (x, y, weight, reset)))
+            inner, out = push(self.learner, inner, read_item(inner, (x, y, weight, reset)), ahead)
         return _around(inner, after), _map_prediction(out, restore)
 
     def step(

@@ -1,18 +1,16 @@
 """A learner with its running scales, as one state."""
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import PyTree
 
-from rtrl.learners import (
-    LearnerState,
-    StreamState,
-)
+from rtrl.engine import record
+from rtrl.learners import LearnerState, StreamState
 from rtrl.streams._moments import Moments
 from rtrl.validate import require
 
 
-class StandardizedState(eqx.Module):
+@record
+class StandardizedState:
     """State of a `Standardized` learner: an immutable pytree, saved and loaded whole.
 
     Attributes:

@@ -223,8 +223,12 @@ def main():
         # A call's return, before its result is assigned, takes a thousandth of the call.
         assert lost <= 1 and interrupts > 6, (advance.__name__, lost, interrupts)
     _call.uninterrupted = lambda function, *arguments: function(*arguments)
-    lost, interrupts = survive(one, by_step, model)
-    assert lost > 5, "without care no state was lost: this can't tell"
+    lost = 0
+    for _ in range(5):  # about a third of the signals, but by chance
+        lost += survive(one, by_step, model)[0]
+        if lost > 5:
+            return
+    raise AssertionError("without care no state was lost: this can't tell")
 
 
 def arrays(state):
