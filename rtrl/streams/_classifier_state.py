@@ -2,18 +2,19 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
+from rtrl.engine import record
 from rtrl.learners import ONCE, Jitted
 from rtrl.streams._class_row import ClassInside, ClassTold
 from rtrl.streams._rows import RowState
 from rtrl.streams.classes import ClassSizes
 
 
-class Classification(eqx.Module):
+@record
+class Classification:
     """What a `Classifier` tells of a row, as numpy arrays.
 
     Attributes:

@@ -1,9 +1,9 @@
 """What a forecaster knows, and what it tells."""
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
 
+from rtrl.engine import record
 from rtrl.streams._pair import join
 from rtrl.streams._row import Told
 from rtrl.streams._rows import RowState
@@ -19,7 +19,8 @@ class ForecasterState(RowState):
     """
 
 
-class Forecast(eqx.Module):
+@record
+class Forecast:
     """What a `Forecaster` tells of a row, in the data's own units, as numpy arrays.
 
     Attributes:
