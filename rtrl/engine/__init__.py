@@ -21,6 +21,10 @@ from rtrl.engine._data import Past as Past
 from rtrl.engine._init_carry import init_carry as init_carry
 from rtrl.engine._jaxpr import read as read
 from rtrl.engine._jaxpr import scan_layout as scan_layout
+from rtrl.engine._later import Later as Later
+from rtrl.engine._later import computed as computed
+from rtrl.engine._later import later as later
+from rtrl.engine._later import rarely_times as rarely_times
 from rtrl.engine._matrices import apply_transposed as apply_transposed
 from rtrl.engine._matrices import choose_zero as choose_zero
 from rtrl.engine._modules import Modules as Modules

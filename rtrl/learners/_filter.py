@@ -9,7 +9,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, PyTree
 
-from rtrl.engine import Chunk, ChunkResult, branch, chunk_gradient, observe
+from rtrl.engine import (
+    Chunk,
+    ChunkResult,
+    Later,
+    branch,
+    chunk_gradient,
+    computed,
+    observe,
+)
 from rtrl.learners._overlap import window_keys
 from rtrl.learners._state import LearnerState
 
@@ -64,7 +72,11 @@ def differentiate(
 
 
 def filter_update(
-    learner: Any, state: LearnerState, grads: PyTree, go: Bool[Array, ""], extra: dict[str, Any]
+    learner: Any,
+    state: LearnerState,
+    grads: PyTree[Array] | Later,
+    go: Bool[Array, ""],
+    extra: dict[str, Any],
 ) -> tuple[PyTree, PyTree, Bool[Array, ""]]:
     """Update the parameters by a filter, which judges by itself what it can take.
 
@@ -73,6 +85,7 @@ def filter_update(
     params, static = eqx.partition(state.model, eqx.is_inexact_array)
 
     def optimize(params, opt_state, grads, extra):
+        grads = computed(grads)
         updates, opt_state = learner.optimizer.update(grads, opt_state, params, **extra)
         return optax.apply_updates(params, updates), opt_state
 

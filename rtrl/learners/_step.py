@@ -15,11 +15,14 @@ from rtrl.engine import (
     Chunk,
     after,
     axes_of,
+    computed,
     global_norm,
+    later,
     narrowed,
     one_kernel,
     over_chunks,
     placement_of,
+    rarely_times,
     require_kept,
     seldom,
     sum_over,
@@ -153,16 +156,18 @@ def _learn(
         axes = axes_of((state, data)) - axes_of(state.model)
         data, guarding, bounded = bound_data(guard, guarding, data, axes)
         alarm = sum_over(bounded.sum().astype(jnp.int32), axes) > 0
-    result, observed = kernel(functools.partial(differentiate, learner), state, data)
-    # One number tells whether any of them is not finite, or too large to be squared.
     spread = placement_of(state.carry) is not None
-    norm = global_norm(result.grads, spread=spread)
+    alone = data.weights.shape == (1,) and not spread and not axes_of((state, data))
+    (result, observed), grads = later(
+        functools.partial(_differentiate, learner), state, data, run=kernel, when=alone
+    )
+    # One number tells whether any of them is not finite, or too large to be squared.
+    norm = global_norm(computed(grads), spread=spread)
     finite = jnp.isfinite(norm) if looking else jnp.ones((), bool)
-    grads, too_large = result.grads, jnp.zeros((), bool)
+    too_large = jnp.zeros((), bool)
     if guard is not None and observed is None:  # a filter has a gate of its own
         factor, guarding, too_large = bound_gradient(guard, guarding, norm, len(data.xs), alarm)
-        # A branch, so that a gradient which is not bounded keeps its bits.
-        grads = seldom(_times, too_large, grads, factor)
+        grads = rarely_times(grads, factor, too_large)
     weight = sum_over(jnp.abs(result.weights).sum(), result.axes)
     if state.window is None:
         go = finite & (weight > 0)
@@ -228,6 +233,12 @@ def _learn(
     return *in_place(learned, out), proven
 
 
+def _differentiate(learner: Any, state: LearnerState, data: Chunk) -> tuple[Any, PyTree]:
+    """As `differentiate`, with the gradient beside it."""
+    result, observed = differentiate(learner, state, data)
+    return (result._replace(grads=None), observed), result.grads
+
+
 def _over_samples(losses, counted, axes) -> tuple[Array, Array]:
     """The mean over samples that count, and how many they are, for every timestep."""
     loss = jnp.where(counted, losses, 0)
@@ -258,10 +269,6 @@ def _go_back(learner, back: Bool[Array, ""], good, model, opt_state, window):
 
     params, opt_state, window = seldom(take, back, (params, opt_state, window), good)
     return eqx.combine(params, static), opt_state, window
-
-
-def _times(grads: PyTree, factor: Array) -> PyTree:
-    return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
 
 
 def remove_nonfinite(data: Chunk) -> tuple[Chunk, Bool[Array, "time *batch"]]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from rtrl.engine import all_finite, branch, placement_of, widen
+from rtrl.engine import Later, all_finite, branch, computed, placement_of, widen
 from rtrl.learners._proven import STEPS, Proof, judged, prove
 from rtrl.learners._state import LearnerState, Window
 
@@ -26,7 +26,11 @@ class Trust(NamedTuple):
 
 
 def update(
-    learner: Any, state: LearnerState, grads: PyTree, go: Bool[Array, ""], trust: Trust | None
+    learner: Any,
+    state: LearnerState,
+    grads: PyTree[Array] | Later,
+    go: Bool[Array, ""],
+    trust: Trust | None,
 ) -> tuple[PyTree, PyTree, Bool[Array, ""], Int[Array, ""] | None]:
     """Update the parameters, or leave everything as it was, also where it would not be finite.
 
@@ -40,7 +44,7 @@ def update(
     spread = placement_of(state.carry) is not None
 
     def optimize(params, opt_state, grads):
-        updates, opt_state = learner.optimizer.update(grads, opt_state, params)
+        updates, opt_state = learner.optimizer.update(computed(grads), opt_state, params)
         if state.guard is not None and state.guard.divergence is not None:
             rate = state.guard.divergence.rate
             updates = jax.tree.map(lambda u: u * rate.astype(u.dtype), updates)
@@ -50,7 +54,7 @@ def update(
     # The optimizer's moments are left as well: a window without data is no step of time for it.
     good, proven = go, None if trust is None else trust.proven
     if learner.on_nonfinite != "ignore":
-        proof = None if trust is None else prove(optimize, *now)
+        proof = None if trust is None else prove(optimize, *now[:2], computed(grads))
         if trust is None or proof is None:
             good = branch(
                 go,
@@ -87,11 +91,12 @@ def accumulate(
     learner: Any,
     state: LearnerState,
     window: Window,
-    grads: PyTree,
+    grads: PyTree[Array] | Later,
     finite: Bool[Array, ""],
     weight: Float[Array, ""],
 ) -> tuple[PyTree, PyTree, Window, Bool[Array, ""]]:
     """Add a chunk to the window, and update the parameters when it is full."""
+    grads = computed(grads)
     # A chunk whose gradient is not finite is left out of the window, which goes on.
     grads = jax.tree.map(lambda t, g: jnp.where(finite, t + g, t), window.grads, grads)
     window = Window(grads, window.weight + jnp.where(finite, weight, 0), window.chunks + 1)
