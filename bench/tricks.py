@@ -34,6 +34,7 @@ def plain() -> dict[str, Callable[..., Any]]:
     return {
         "branch": branch,
         "in_place": lambda change, value, *operands: change(value, *operands),
+        "later": lambda function, *operands, run, when: run(function, *operands),
         "sum_over_time": lambda a: a.sum(0),
         "sum_over_samples": lambda term, *arrays, products=False: term(*arrays).sum(0),
         "global_norm": lambda tree: jnp.sqrt(

@@ -34,8 +34,9 @@ class Live:
     hundred arrays, and to take it apart for every call and put the next one together takes longer
     than a small network takes to learn; here that is done when somebody asks for `state`. Between
     steps its smaller arrays lie in a few vectors, and updates are proven to be finite rather than
-    tested, as in a `scan`. A step that has to look at its state (``on_nonfinite="raise"``,
-    ``donate=False``, ``jax_debug_nans``, a state spread over devices) is an ordinary one.
+    tested, as within a call of `OnlineLearner.scan`. A step that has to look at its state
+    (``on_nonfinite="raise"``, ``donate=False``, ``jax_debug_nans``, a state spread over devices) is
+    an ordinary one.
 
     Args:
         learner: the learner.

@@ -15,11 +15,9 @@ from rtrl.learners import (
     Ahead,
     Filter,
     Guard,
-    LearnerState,
     NonFiniteError,
     OnlineLearner,
     StepOutput,
-    StreamState,
     batch_size_of,
     check_xs,
     each,
@@ -152,7 +150,7 @@ class Standardized(eqx.Module):
     ) -> Iterator[tuple[StandardizedState, StepOutput]]:
         """As `OnlineLearner.stream`, in the data's own units."""
         inner = resume_or_open(state.learner, chunk, delay)
-        state = StandardizedState(inner, state.inputs, state.targets, state.items)
+        state = dataclasses.replace(state, learner=inner)
         return each(functools.partial(self._push, Ahead()), state, source)
 
     def _push(
@@ -165,7 +163,7 @@ class Standardized(eqx.Module):
             if after.items <= self.warmup:
                 weight = np.zeros(np.shape(weight))
             inner, out = push(self.learner, inner, read_item(inner, (x, y, weight, reset)), ahead)
-        return _around(inner, after), _map_prediction(out, restore)
+        return dataclasses.replace(after, learner=inner), _map_prediction(out, restore)
 
     def step(
         self,
@@ -185,7 +183,7 @@ class Standardized(eqx.Module):
             weight = np.zeros(np.shape(weight))
         with _giving_back(state):
             inner, out = self.learner.step(inner, x, y, weight, reset)
-        return _around(inner, after), _map_prediction(out, restore)
+        return dataclasses.replace(after, learner=inner), _map_prediction(out, restore)
 
     def scan(
         self,
@@ -227,7 +225,7 @@ class Standardized(eqx.Module):
             inner, outs = self.learner.scan(
                 inner, scaled, targets, chunk=chunk, weights=weights, resets=resets
             )
-        after = _around(inner, after)
+        after = dataclasses.replace(after, learner=inner)
         if not self.targets:
             return after, outs
         rows = zip(np.asarray(outs.prediction), taken, strict=True)
@@ -245,7 +243,7 @@ class Standardized(eqx.Module):
     def reset(self, state: StandardizedState, mask: ArrayLike | None = None) -> StandardizedState:
         """As `OnlineLearner.reset`; the moments stay."""
         inner = self.learner.reset(at_rest(state), mask)
-        return _around(inner, state)
+        return dataclasses.replace(state, learner=inner)
 
     def _take(self, state: StandardizedState, x: Any, y: Any):
         """Update the moments by one timestep, and standardise it.
@@ -287,10 +285,6 @@ def _numbers(value: Any, argument: str) -> np.ndarray:
 
 def _map_prediction(out: StepOutput, restore: Any) -> StepOutput:
     return dataclasses.replace(out, prediction=restore(out.prediction))
-
-
-def _around(inner: LearnerState | StreamState, state: StandardizedState) -> StandardizedState:
-    return StandardizedState(inner, state.inputs, state.targets, state.items)
 
 
 @contextlib.contextmanager
