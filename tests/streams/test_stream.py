@@ -273,6 +273,32 @@ def test_targets_of_any_kind_resume_with_an_example():
         assert jax.tree.structure(like) == jax.tree.structure(state)
 
 
+@pytest.mark.parametrize("kind", ["float32", "float64", "list", "one buffer", "float16"])
+def test_items_of_any_kind_are_taken_as_they_were_when_they_came(kind):
+    xs, ys, _, _ = data(11, None, 6)
+    one = learner()
+    _, expected = follow(one, one.init(net()), zip(xs, ys, strict=True), chunk=4, delay=0)
+
+    def source():
+        buffers = np.zeros(IN), np.zeros(OUT)
+        for pair in zip(xs, ys, strict=True):
+            if kind == "one buffer":
+                for buffer, a in zip(buffers, pair, strict=True):
+                    buffer[:] = a
+                yield buffers
+                for buffer in buffers:
+                    buffer[:] = np.nan
+            elif kind == "list":
+                yield tuple(np.asarray(a).tolist() for a in pair)
+            else:
+                yield tuple(np.asarray(a, kind) for a in pair)
+
+    states, outs = follow(one, one.init(net()), source(), chunk=4)
+    loose = 1e-2 if kind == "float16" else 0  # as exact as the items were
+    assert same(predictions(outs), predictions(expected), loose)
+    assert states[-1].xs.dtype == np.float32
+
+
 def test_states_that_were_yielded_stay_as_they_are():
     xs, ys, _, _ = data(T, None, 11)
     one = learner(donate=False)
