@@ -1,5 +1,6 @@
 """Rows of `speed.py` that compare with anything but BPTT, one function each."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from statistics import median
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -67,7 +69,7 @@ def dispatch(quick: bool) -> Iterator[Row]:
     x = y = np.ones(8, np.float32)
     calls = 100 if quick else 1000
 
-    processor: dict[str, list[float]] = {"step": [], "live": [], "inference": []}
+    processor: dict[str, list[float]] = {"step": [], "live": [], "stream": [], "inference": []}
 
     def step():
         nonlocal state
@@ -83,6 +85,16 @@ def dispatch(quick: bool) -> Iterator[Row]:
             held.step(x, y).loss.block_until_ready()
         processor["live"].append(time.process_time() - start)
 
+    streamed: list[Any] = [learner.init(model)]
+
+    def stream():
+        start = time.process_time()
+        items = itertools.repeat((x, y), calls)
+        for now, out in learner.stream(streamed[0], items):
+            out.prediction.block_until_ready()
+            streamed[0] = now
+        processor["stream"].append(time.process_time() - start)
+
     def infer():
         nonlocal carry
         start = time.process_time()
@@ -91,7 +103,8 @@ def dispatch(quick: bool) -> Iterator[Row]:
             prediction.block_until_ready()
         processor["inference"].append(time.process_time() - start)
 
-    times = alternate({"step": step, "live": live, "inference": infer}, 5 if quick else 15, 20)
+    sides = {"step": step, "live": live, "stream": stream, "inference": infer}
+    times = alternate(sides, 5 if quick else 15, 20)
 
     def beyond(name):
         both = zip(times[name], times["inference"], strict=True)
@@ -106,6 +119,7 @@ def dispatch(quick: bool) -> Iterator[Row]:
     what = "from Python, beyond a jitted prediction: 1 layer, LRU, H = 64, Adam"
     yield Row(f"learner.step {what}", beyond("step"), 0.3, False, "ms", detail)
     yield Row(f"rtrl.Live.step {what}", beyond("live"), 0.1, False, "ms", {})
+    yield Row(f"an item of learner.stream {what}", beyond("stream"), 0.1, False, "ms", {})
 
 
 def published(quick: bool) -> Iterator[Row]:

@@ -23,6 +23,7 @@ FILE = "step_origins.json"
 ORIGINS = {
     "inputs": ("remove_nonfinite", "bound_data"),
     "norm": ("global_norm",),
+    "gradient": ("computed",),
     "judging": ("all_finite", "judged", "_judged_or_proven"),
     "optimizer": ("update.<locals>.optimize", "update_fn", "update"),
     "looking at traces": ("renew", "_renewed"),
