@@ -12,6 +12,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from jaxtyping import Array, Float, PyTree
 
@@ -134,7 +135,8 @@ class _Recipe:
             found = eqn.primitive.bind(*map(value, eqn.invars), **eqn.params)
             several = eqn.primitive.multiple_results
             values |= zip(eqn.outvars, found if several else [found], strict=True)
-        return jax.tree.unflatten(self._structure, [value(v) for v in self._wanted])
+        arrays = [jnp.asarray(value(v), v.aval.dtype) for v in self._wanted]  # also of constants
+        return jax.tree.unflatten(self._structure, arrays)
 
 
 def _traced_back(v: Any, made: dict[Any, Any]) -> tuple[list[Any], list[Any]]:

@@ -93,6 +93,20 @@ def test_what_is_put_off_is_the_same(function, monkeypatch):
     assert total == expected[0]
 
 
+def test_constants_are_arrays(monkeypatch):
+    """The gradient of what has no part in a loss, say."""
+    monkeypatch.setattr(_later, "LARGE", 8)
+    large = jnp.arange(9.0)
+
+    def constants(x):
+        return x, [jnp.zeros(()), jnp.zeros((4, 4)), jax.lax.full((), 2.0), large]
+
+    _, tree = later(constants, jnp.ones(3), run=lambda f, *a: f(*a), when=True)
+    for array, value in zip(computed(tree), (0, 0, 2, large), strict=True):
+        assert isinstance(array, jax.Array) and array.dtype == np.float32
+        np.testing.assert_array_equal(array, np.broadcast_to(value, array.shape))
+
+
 @pytest.mark.parametrize(
     ("function", "stored"),
     [
