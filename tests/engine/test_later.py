@@ -1,5 +1,7 @@
 """Gradients that are computed where they are read are the gradients that were stored before."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -142,6 +144,7 @@ def test_a_large_gradient_takes_no_memory(monkeypatch):
         state = learner.init(model)
         step = jax.jit(lambda s, x, y, of=learner: of.step(s, x, y), donate_argnums=0)
         compiled = step.lower(state, jnp.ones(8), jnp.ones(2)).compile()
-        temporary.append(compiled.memory_analysis().temp_size_in_bytes)
+        analysis: Any = compiled.memory_analysis()
+        temporary.append(analysis.temp_size_in_bytes)
     matrices = 2 * 3  # two of a cell, one of its readout, in each layer
     assert temporary[1] - temporary[0] > 0.8 * matrices * size**2 * 4
