@@ -48,9 +48,9 @@ def look_ahead(
 
 
 class Ahead:
-    """`look_ahead` to one input after the other, as a stream does: the model is taken apart once.
+    """`look_ahead` to one input after the other, as a stream does.
 
-    It is known by identity, as nothing can change a model.
+    A model is taken apart once, if it holds nothing that can be changed in place.
     """
 
     def __init__(self):
@@ -64,9 +64,22 @@ class Ahead:
         (arrays, key), (last, last_key) = split((carry, x[None], None)), split(bounds)
         same = model is self._model and self._key == (key, last_key)
         if self._bound is None or not same or not self._bound.holds():
-            self._model, self._of_model, self._key = model, split(model)[0], (key, last_key)
+            self._of_model, (structure, _) = split(model)
             self._bound = look_ahead.bind(model, carry, x[None], None, bounds)
+            self._key = key, last_key
+            self._model = model if _is_frozen(structure) else None
         return self._bound.result_of(self._bound([*self._of_model, *arrays], last))
+
+
+def _is_frozen(structure: Any) -> bool:
+    """Whether a tree consists of what can't be changed: Equinox modules, tuples, records."""
+    node = structure.node_data()
+    if node is None:  # a leaf
+        return True
+    kind = node[0]
+    records = getattr(getattr(kind, "__dataclass_params__", None), "frozen", False)
+    frozen = records or issubclass(kind, eqx.Module | tuple | type(None))
+    return frozen and all(map(_is_frozen, structure.children()))
 
 
 def _run(model, carry, xs, resets, bounds):

@@ -1,9 +1,7 @@
 """Compiling functions of pytrees that hold more than arrays, cheap to call."""
 
 import contextlib
-import dataclasses
 import functools
-import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -55,16 +53,12 @@ class Jitted:
         self._program = functools.lru_cache(PROGRAMS)(self._compile)
         self._ready: dict[Any, Any] = {}  # programs that were compiled elsewhere
         self._refused: set[Any] = set()  # what XLA did not make one kernel of, where it was asked
-        self._given: _Given | None = None
 
     def __call__(self, *arguments: Any) -> Any:
         *rest, last = arguments
         rest_arrays, rest_key = split(rest)
-        # Only the last argument is donated, so it is flattened by itself; most often it is what the
-        # last call gave.
-        given = self._given
-        is_given = given is not None and given.value() is last
-        last_arrays, last_key = given[1:] if is_given else split(last)  # type: ignore[index]
+        # Only the last argument is donated, so it is flattened by itself.
+        last_arrays, last_key = split(last)
         # By structure and static leaves: what jit itself is then called with are lists of arrays.
         key = self._key(rest_key, last_key)
         program, result, was_asked = self._program(*key)
@@ -77,19 +71,7 @@ class Jitted:
         except jax.errors.JaxRuntimeError as error:
             self._refuse(key, was_asked, last_arrays, error)
             return self(*arguments)
-        whole = joined(arrays, result[0])
-        self._remember(whole, arrays, *result[1:])
-        return whole
-
-    def _remember(self, whole: Any, arrays: list[Any], count: int, key: Any) -> None:
-        """Keep how the first of what is given is taken apart, for as long as it is there."""
-        if count:
-            value = weakref.ref(whole[0], self._forget)
-            self._given = _Given(value, arrays[:count], key)
-
-    def _forget(self, value: Any) -> None:
-        if self._given is not None and self._given.value is value:
-            self._given = None
+        return joined(arrays, result[0])
 
     def bind(self, *arguments: Any) -> "Bound":
         """The program for arguments like these, to be called with their arrays alone."""
@@ -150,7 +132,7 @@ class Jitted:
 
     def _compile(self, rest_key, last_key, donate, joins, settings):
         # Filled in when the program is traced.
-        result: list[Any] = []
+        result: list[tuple[Any, Static]] = []
         was_asked: list[bool] = []
         on_cpu = jax.default_backend() == "cpu"
         alone = on_cpu and jax.device_count() == 1  # no kernel waits for another device
@@ -158,11 +140,8 @@ class Jitted:
         def program(rest_arrays, last_arrays):
             arguments = (*joined(rest_arrays, rest_key), joined(last_arrays, last_key))
             with joining_kernels() if joins and alone else contextlib.nullcontext([]) as asked:
-                found = self.function(*arguments)
-            arrays, key = split(found)
-            several = isinstance(found, tuple) and dataclasses.is_dataclass(found[0])
-            first, first_key = split(found[0]) if several else ([], None)
-            result[:], was_asked[:] = [key, len(first), first_key], asked
+                arrays, key = split(self.function(*arguments))
+            result[:], was_asked[:] = [key], asked
             return arrays
 
         program.__name__ = self.function.__name__
@@ -170,14 +149,6 @@ class Jitted:
         donated = (1,) if donate else ()
         compiled = jax.jit(program, donate_argnums=donated, compiler_options=options)
         return compiled, result, was_asked
-
-
-class _Given(NamedTuple):
-    """What a call gave, as the next one takes it."""
-
-    value: Any  # a weak reference
-    arrays: list[Any]
-    key: Any
 
 
 class _Key(NamedTuple):

@@ -7,12 +7,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, PyTree
 
 from rtrl.learners._jit import Jitted, Static, joined, split
 
 #: Numbers of an array that is copied in less time than it takes to be an argument.
 SMALL = 1 << 10
+
+
+class Unsettled(Exception):
+    """A step gives a state of another kind than it takes, as a first one may."""
 
 
 class Packed(NamedTuple):
@@ -42,8 +47,14 @@ class Packing:
     places: tuple[tuple[tuple[int, ...], str] | None, ...]
 
     def pack(self, state: PyTree, proven: Int[Array, ""]) -> Packed:
-        """Inside a program."""
-        arrays = split(state)[0]
+        """Inside a program; `Unsettled` if the state is of another kind."""
+        arrays, key = split(state)
+        settled = key == self.key and all(
+            place is None or place == _place(a)
+            for a, place in zip(arrays, self.places, strict=True)
+        )
+        if not settled:
+            raise Unsettled
         together = {
             dtype: jnp.concatenate([arrays[i].ravel() for i in places])
             for dtype, places in self._kinds().items()
@@ -58,7 +69,8 @@ class Packing:
         """Outside of one: the larger arrays are those of the state."""
         arrays = split(state)[0]
         small = [a for a, place in zip(arrays, self.places, strict=True) if place is not None]
-        return Packed(self._alone(arrays), _together(self, small), jnp.int32(0))
+        nothing_proven = jax.device_put(np.int32(0))
+        return Packed(self._alone(arrays), _together(self, small), nothing_proven)
 
     def end(self, packed: Packed) -> Any:
         """Outside of one: the larger arrays are those of the packed state."""
@@ -96,9 +108,13 @@ def packing_of(state: PyTree, small: int = SMALL) -> Packing:
     def place(a):
         # Keys are no numbers, and one of a weak type would come back with a strong one.
         alone = a.size > small or jnp.issubdtype(a.dtype, jax.dtypes.extended)
-        return None if alone or getattr(a, "weak_type", False) else (a.shape, str(a.dtype))
+        return None if alone or getattr(a, "weak_type", False) else _place(a)
 
     return Packing(key, tuple(map(place, arrays)))
+
+
+def _place(a: Array) -> tuple[tuple[int, ...], str]:
+    return a.shape, str(a.dtype)
 
 
 @Jitted

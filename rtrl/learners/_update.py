@@ -14,7 +14,7 @@ from rtrl.learners._state import LearnerState, Window
 
 
 class Trust(NamedTuple):
-    """What is known of the update to come, within one call.
+    """What is known of the update to come, as long as nobody else has had the state.
 
     Attributes:
         proven: for how many updates the last judgement holds.

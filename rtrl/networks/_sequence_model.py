@@ -62,7 +62,7 @@ class SequenceModel(eqx.Module):
     recurs_once: ClassVar[bool] = True
 
     encoder: Callable
-    layers: list[Block]
+    layers: tuple[Block, ...]
     decoder: Callable
     in_size: int | None = eqx.field(static=True)
     out_size: int = eqx.field(static=True)
@@ -97,14 +97,15 @@ class SequenceModel(eqx.Module):
             assert in_size is not None
             encoder = dense(in_size, width, key=encoder_key)
         self.encoder = encoder
-        self.layers = []
+        layers = []
         for layer_key in layer_keys:
             cell_key, block_key = jax.random.split(layer_key)
             block = Block(
                 cell(width, cell_key), width, activation=activation, glu=glu, norm=norm, eps=eps,
                 dropout=dropout, key=block_key,
             )  # fmt: skip
-            self.layers.append(block)
+            layers.append(block)
+        self.layers = tuple(layers)
         self.decoder = dense(width, out_size, key=decoder_key) if decoder is None else decoder
         for advice in () if advise is None else advise(self):
             if advice.verdict != "holds":

@@ -28,10 +28,8 @@ def network(r_min, r_max):
         key=jax.random.key(0),
     )  # fmt: skip
     cell = rtrl.cells.LRU(6, 5, r_min=r_min, r_max=r_max, key=jax.random.key(1))
-    model.layers[1] = rtrl.SequenceModel(
-        1, 1, 6, 1, lambda size, key: cell, key=jax.random.key(2)
-    ).layers[0]
-    return model
+    other = rtrl.SequenceModel(1, 1, 6, 1, lambda size, key: cell, key=jax.random.key(2))
+    return eqx.tree_at(lambda m: m.layers[1], model, other.layers[0])
 
 
 def cosine(a, b):

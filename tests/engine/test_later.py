@@ -119,10 +119,16 @@ def test_constants_are_arrays(monkeypatch):
         (lambda x, y: ((), [x @ y.T]), True),
         (lambda x, y: ((), [(x + 1j * y).real * y[0]]), True),  # twice as many bytes
         (lambda x, y: ((), [x]), True),
+        (lambda x, y: ((), [jax.jit(jnp.sin)(x)]), True),
+        (lambda x, y: ((), [jax.jit(jnp.negative)(jnp.sin(x))]), False),
+        (lambda x, y: ((), [jnp.sin(x) * jnp.sin(x).T]), True),
+        (lambda x, y: ((), [(s := jnp.sin(x)) * s]), False),  # one, read twice
+        (lambda x, y: ((), [jnp.sin(x[:, :1]) @ jnp.cos(y[:1])]), False),
+        (lambda x, y: ((), [jnp.sin(x[:2].T) @ jnp.cos(y[:2])]), True),  # a sum of products
     ],
 )
 def test_nothing_that_costs_more_than_to_read_it_is_put_off(function, stored, monkeypatch):
-    monkeypatch.setattr(_later, "LARGE", 8)
+    monkeypatch.setattr(_later, "LARGE", 9)
     x, y = jnp.arange(16.0).reshape(4, 4), jnp.ones((4, 4))
     _, tree = later(function, x, y, run=lambda f, *a: f(*a), when=True)
     recipe = tree.recipe  # type: ignore[union-attr]

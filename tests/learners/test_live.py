@@ -3,6 +3,7 @@
 import functools
 import signal
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,21 +132,21 @@ def test_an_interrupt_leaves_the_new_state(monkeypatch):
     live = rtrl.Live(one := learner(), one.init(network("LRU", depth=1)))
     timestep = np.ones(3), np.ones(2)
     live.step(*timestep)
-    (kind, (bound, told)), *_ = live._known.items()
+    (kind, known), *_ = live._known.items()
 
     def program(*arguments):
         signal.raise_signal(signal.SIGINT)
-        return bound(*arguments)
+        return known.bound(*arguments)
 
     program.holds = lambda: True  # type: ignore[attr-defined]
     try:
-        live._known[kind] = program, told  # type: ignore[assignment]
+        live._known[kind] = known._replace(bound=program)  # type: ignore[arg-type]
         with pytest.raises(KeyboardInterrupt) as caught:
             live.step(*timestep)
     finally:
         signal.signal(signal.SIGINT, before)
     assert int(caught.value.state.step) == int(live.state.step) == 2  # type: ignore
-    live._known[kind] = bound, told
+    live._known[kind] = known
     live.step(*timestep)
     assert int(live.state.step) == 3
 
@@ -165,7 +166,7 @@ def test_inputs_of_another_kind_are_what_they_are_to_a_step():
 def test_an_interrupt_before_the_first_step_leaves_the_state(monkeypatch):
     live = rtrl.Live(one := learner(), one.init(network("LRU", depth=1)))
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     for place in ((_live.Live, "_taken_apart"), (_live, "packing_of"), (_live, "uninterrupted")):
@@ -176,6 +177,117 @@ def test_an_interrupt_before_the_first_step_leaves_the_state(monkeypatch):
     assert int(live.state.step) == 0
     live.step(np.ones(3), np.ones(2))
     assert int(live.state.step) == 1
+
+
+def test_a_state_before_is_used_up_whatever_its_size():
+    one, timestep = learner(), (np.ones(3), np.ones(2))
+    first = one.init(network("LRU", depth=1))
+    live = rtrl.Live(one, first)
+    live.step(*timestep)
+    shown = live.state
+    live.step(*timestep)
+    for state in (first, shown):
+        for use in (lambda s: one.step(s, *timestep), one.reset, lambda s: rtrl.Live(one, s)):
+            with pytest.raises(ValueError, match="state: expected one that is still there"):
+                use(state)
+    assert int(live.state.step) == 2
+
+
+def test_what_is_changed_in_a_state_that_was_asked_for_counts():
+    one = rtrl.OnlineLearner(squared_error, optax.inject_hyperparams(optax.sgd)(learning_rate=0.1))
+    live = rtrl.Live(one, one.init(network("LRU", depth=1)))
+    for _ in range(2):
+        live.step(np.ones(3), np.ones(2))
+    live.state.opt_state.hyperparams["learning_rate"] = jnp.float32(0)
+    before = np.array(live.state.model.decoder.weight)
+    live.step(np.ones(3), np.ones(2))
+    same(live.state.model.decoder.weight, before)
+    # Of another shape, too: the program is another one then.
+    state = live.state.opt_state.hyperparams
+    state["learning_rate"] = jnp.full((1,), 0.1)
+    live.step(np.ones(3), np.ones(2))
+    assert np.abs(live.state.model.decoder.weight - before).max() > 0
+
+
+def test_an_optimizer_that_begins_with_a_number():
+    """Its state is an array from the first step on."""
+    counting = optax.GradientTransformation(
+        lambda params: 0,
+        lambda u, n, params=None: (jax.tree.map(lambda g: -0.1 * g / (1 + n), u), n + 1),
+    )
+    one = rtrl.OnlineLearner(squared_error, counting)
+    state, timestep = one.init(network("LRU", depth=1)), (np.ones(3), np.ones(2))
+    live = rtrl.Live(one, one.init(network("LRU", depth=1)))
+    for _ in range(3):
+        state, _ = one.step(state, *timestep)
+        live.step(*timestep)
+    assert live.state.opt_state == 3
+    same(live.state, state)
+
+
+@pytest.mark.parametrize("fails", ["packing_of", "fitted", "advance_packed"])
+def test_inputs_are_of_the_kind_of_the_first_that_is_held(fails, monkeypatch):
+    """Whatever goes wrong on the way, and however many kinds of timesteps there are."""
+
+    class Tokens(eqx.Module):
+        inner: rtrl.SequenceModel
+        in_size: None = None
+
+        def __call__(self, xs, carry, **options):
+            return self.inner(jnp.stack([xs, xs, xs], -1) * 1.0, carry, **options)
+
+    one = learner(overlap=2, rule=rtrl.RTRL())
+    live = rtrl.Live(one, one.init(Tokens(network("LRU", depth=1))))
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(_live, fails, stop)
+        with pytest.raises((KeyboardInterrupt, AttributeError)):
+            live.step(np.float32(0.7), np.ones(2))
+    live.step(np.float32(np.nan), np.ones(2))  # is not held
+    live.step(np.float32(0.7), np.ones(2))
+    assert live.state.past.xs[-1] == np.float32(0.7)
+    with pytest.raises(ValueError, match="xs: expected float32"):
+        live.step(np.int32(3), np.ones(2))
+    live.step(np.float32(0.6), np.ones(2))
+    assert live.state.past.xs.tolist() == pytest.approx([0.7, 0.6])
+
+
+def test_nothing_travels_to_the_device_unasked():
+    live = rtrl.Live(one := learner(), one.init(network("LRU", depth=1)))
+    x, y = jnp.ones(3), jnp.ones(2)
+    rtrl.Live(one, one.init(network("LRU", depth=1))).step(x, y)  # compiled
+    with jax.transfer_guard("disallow"):
+        for _ in range(3):
+            live.step(x, y)
+
+
+def test_a_state_that_a_failed_step_took_along_is_named():
+    calls = []
+
+    def third(value):
+        calls.append(value)
+        if len(calls) == 3:
+            raise RuntimeError("out of order")
+        return value
+
+    def loss(prediction, y):
+        found = ((prediction - y) ** 2).sum()
+        shape = jax.ShapeDtypeStruct((), found.dtype)
+        return found + 0 * jax.pure_callback(
+            third, shape, jax.lax.stop_gradient(found), vmap_method="sequential"
+        )
+
+    one = rtrl.OnlineLearner(loss, optax.sgd(0.1))
+    live = rtrl.Live(one, one.init(network("LRU", depth=1)))
+    with pytest.raises(Exception, match="out of order"):
+        for _ in range(5):
+            live.step(np.ones(3), np.ones(2)).loss.block_until_ready()
+    if live._whole is None:
+        with pytest.raises(ValueError, match="state: expected one that is still there"):
+            live.step(np.ones(3), np.ones(2))
 
 
 def test_other_kinds_are_refused():
