@@ -2,6 +2,7 @@
 
 import functools
 import signal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -211,10 +212,11 @@ def test_what_is_changed_in_a_state_that_was_asked_for_counts():
 
 def test_an_optimizer_that_begins_with_a_number():
     """Its state is an array from the first step on."""
-    counting = optax.GradientTransformation(
-        lambda params: 0,
-        lambda u, n, params=None: (jax.tree.map(lambda g: -0.1 * g / (1 + n), u), n + 1),
-    )
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        return jax.tree.map(lambda g: -0.1 * g / (1 + state), updates), state + 1
+
+    counting = optax.GradientTransformation(lambda params: 0, update)
     one = rtrl.OnlineLearner(squared_error, counting)
     state, timestep = one.init(network("LRU", depth=1)), (np.ones(3), np.ones(2))
     live = rtrl.Live(one, one.init(network("LRU", depth=1)))
@@ -248,11 +250,15 @@ def test_inputs_are_of_the_kind_of_the_first_that_is_held(fails, monkeypatch):
             live.step(np.float32(0.7), np.ones(2))
     live.step(np.float32(np.nan), np.ones(2))  # is not held
     live.step(np.float32(0.7), np.ones(2))
-    assert live.state.past.xs[-1] == np.float32(0.7)
+
+    def held() -> Any:
+        return live.state.past
+
+    assert held().xs[-1] == np.float32(0.7)
     with pytest.raises(ValueError, match="xs: expected float32"):
         live.step(np.int32(3), np.ones(2))
     live.step(np.float32(0.6), np.ones(2))
-    assert live.state.past.xs.tolist() == pytest.approx([0.7, 0.6])
+    assert held().xs.tolist() == pytest.approx([0.7, 0.6])
 
 
 def test_nothing_travels_to_the_device_unasked():
