@@ -299,6 +299,25 @@ def test_items_of_any_kind_are_taken_as_they_were_when_they_came(kind):
     assert states[-1].xs.dtype == np.float32
 
 
+def test_what_is_changed_in_a_model_counts_from_the_next_item_on():
+    class Gained(eqx.Module):
+        inner: Any
+        gains: list
+        in_size: int = IN
+
+        def __call__(self, xs, carry, **options):
+            predictions, carry = self.inner(xs, carry, **options)
+            return predictions * self.gains[0], carry
+
+    one, xs = learner(), np.ones((5, IN))
+    state = one.init(Gained(net(), [jnp.ones(())]))
+    seen = []
+    for now, out in one.stream(state, ((x, None) for x in xs), chunk=16):
+        seen.append(np.abs(out.prediction).sum() > 0)
+        now.model.gains[0] = jnp.zeros(())
+    assert seen == [True, False, False, False, False]
+
+
 def test_states_that_were_yielded_stay_as_they_are():
     xs, ys, _, _ = data(T, None, 11)
     one = learner(donate=False)
