@@ -1,6 +1,6 @@
 """Where the time of a single timestep goes: every part taken away by itself, and kernels joined.
 
-    python bench/single_steps.py            measure (ten minutes on two cores) and write the table
+    python bench/single_steps.py            measure (fifteen minutes) and write the table
     python bench/single_steps.py --table    only write the table of the last run
 
 One layer, H features and modules, a linear readout, batch 1, an update at every timestep inside a
@@ -21,12 +21,16 @@ from unittest.mock import patch
 from _timing import RESULTS, alternate, digits, merge, provenance, read, say
 
 FILE = "single_steps.json"
-SETTINGS = list(itertools.product(("LRU", "MinGRU", "LIF"), (16, 64), ("sgd", "adam")))
+SETTINGS = list(itertools.product(("LRU", "MinGRU", "LIF"), (16, 64, 256), ("sgd", "adam")))
 ROUNDS = 25
 
 
 #: What makes a learner judge every update: no proof is found.
 ALL_JUDGED = {"_update.prove": lambda *_: None}
+
+
+#: What makes a learner write the gradients of matrices to memory, and read them again.
+STORED = {"_step.later": lambda function, *operands, run, when: run(function, *operands)}
 
 
 def parts() -> dict[str, dict[str, Any]]:
@@ -87,6 +91,7 @@ def measure(setting: Any) -> dict[str, Any]:
 
     variants: dict[str, Any] = {
         "all": Scan(setting, {}, False),
+        "gradients stored": Scan(setting, STORED, False),
         "every update judged": Scan(setting, ALL_JUDGED, False),
         "separate kernels": Scan(setting, ALL_JUDGED, True),
         "nothing tested": Scan(setting, {}, False, on_nonfinite="ignore"),
@@ -116,21 +121,22 @@ def table() -> str:
         "Microseconds of a timestep inside a loop, the least of many rounds; behind them what "
         "single parts of it take in separate kernels.",
         "",
-        "| cell | H | optimizer | now | every update judged | and in separate kernels | nothing "
-        "tested | no trace, plain JAX | now / no trace | "
+        "| cell | H | optimizer | now | gradients stored | every update judged | and in separate "
+        "kernels | nothing tested | no trace, plain JAX | now / no trace | "
         f"{' | '.join(names)} | the trace |",
-        "|" + "---|" * (10 + len(names)),
+        "|" + "---|" * (11 + len(names)),
     ]
+    runs.sort(key=lambda run: SETTINGS.index((run["cell"], run["size"], run["optimizer"])))
+    kinds = ("all", "gradients stored", "every update judged", "separate kernels",
+             "nothing tested", "no trace, plain JAX")  # fmt: skip
     for run in runs:
         t = run["microseconds a timestep"]
         separate = t["separate kernels"]
         taken = [f"{separate - t[f'without {name}, separate kernels']:.1f}" for name in names]
         trace = separate - t["no trace, separate kernels"]
         cells = [
-            run["cell"], run["size"], run["optimizer"], f"{t['all']:.1f}",
-            f"{t['every update judged']:.1f}", f"{separate:.1f}", f"{t['nothing tested']:.1f}",
-            f"{t['no trace, plain JAX']:.1f}", f"{t['all'] / t['no trace, plain JAX']:.2f}",
-            *taken, f"{trace:.1f}",
+            run["cell"], run["size"], run["optimizer"], *(f"{t[kind]:.1f}" for kind in kinds),
+            f"{t['all'] / t['no trace, plain JAX']:.2f}", *taken, f"{trace:.1f}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join([*lines, ""])
