@@ -14,8 +14,8 @@ def record(cls: _T) -> _T:
     """Make a class an immutable dataclass and a pytree, as an Equinox module is.
 
     Printed and compared as one, but without what only layers need (methods that are pytrees,
-    conversions and checks of fields), which takes twenty times as long: a stream has several
-    records for every item.
+    conversions and checks of fields), which takes much longer: a stream makes several records for
+    every item.
     """
     made: Any = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
     made.__repr__ = lambda self: eqx.tree_pformat(self)
